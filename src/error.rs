@@ -1,0 +1,173 @@
+//! The one error type. Each variant names its cause and, where there is one, the way out.
+//!
+//! The first line ([`Display`](std::fmt::Display)) is written for the person who presses Generate;
+//! [`Error::remedy`] is what a button can do about it; technical causes are in `source`.
+
+use std::path::{Path, PathBuf};
+
+/// What everything fallible returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading or writing a file failed.
+    #[error("{doing} {} failed: {source}", path.display())]
+    Io {
+        /// What was tried: "Reading", "Saving".
+        doing: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    /// A model file or folder cannot be used as it is.
+    #[error("The model {} cannot be used: {why}", path.display())]
+    Model { path: PathBuf, why: String },
+
+    /// A tensor is absent or has another shape than the config asks for.
+    #[error("The tensor {name} {why}")]
+    Tensor { name: String, why: String },
+
+    /// A tensor came to a network in a shape that it does not take.
+    #[error("{what} has the shape {got:?}, but {expected} was expected")]
+    Shape {
+        what: &'static str,
+        got: Vec<i64>,
+        expected: String,
+    },
+
+    /// The request asks for what cannot be: a size, a step count, a name.
+    #[error("{0}")]
+    Request(String),
+
+    /// A picture cannot be read, or carries no settings that Easel understands.
+    #[error("The picture {} cannot be used: {why}", path.display())]
+    Picture { path: PathBuf, why: String },
+
+    /// The device does not exist or stopped working.
+    #[error("{0}")]
+    Device(String),
+
+    /// Not enough memory for the job.
+    #[error("There is not enough memory for this picture")]
+    OutOfMemory { details: String },
+
+    /// The network produced values that are not numbers.
+    #[error("The model produced invalid values (NaN) at step {step}")]
+    NotANumber { step: usize },
+
+    /// libtorch reported something else.
+    #[error("The drawing engine failed")]
+    Torch { details: String },
+
+    /// A worker thread panicked or is gone.
+    #[error("The drawing engine stopped unexpectedly")]
+    Panic { details: String },
+
+    /// The person asked to stop. Not a failure; never shown as one.
+    #[error("Cancelled")]
+    Cancelled,
+}
+
+/// What a button beside the message can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    UseCpu,
+    UseF32,
+    ReduceSize,
+    ChooseModel,
+    ChooseFolder,
+}
+
+impl Error {
+    /// Wraps an I/O error with what was tried and where.
+    pub fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+
+    /// A model that cannot be used, and why.
+    pub fn model(path: impl AsRef<Path>, why: impl Into<String>) -> Self {
+        Self::Model {
+            path: path.as_ref().to_path_buf(),
+            why: why.into(),
+        }
+    }
+
+    /// What helps, where something does.
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::OutOfMemory { .. } => Some(Remedy::ReduceSize),
+            Self::Device(_) => Some(Remedy::UseCpu),
+            Self::NotANumber { .. } => Some(Remedy::UseF32),
+            Self::Model { .. } | Self::Tensor { .. } => Some(Remedy::ChooseModel),
+            Self::Io {
+                doing: "Saving", ..
+            } => Some(Remedy::ChooseFolder),
+            Self::Io { .. }
+            | Self::Shape { .. }
+            | Self::Request(_)
+            | Self::Picture { .. }
+            | Self::Torch { .. }
+            | Self::Panic { .. }
+            | Self::Cancelled => None,
+        }
+    }
+
+    /// The technical part, for "Details": never the first line.
+    pub fn details(&self) -> String {
+        match self {
+            Self::OutOfMemory { details } | Self::Torch { details } | Self::Panic { details } => {
+                details.clone()
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    /// Sorts libtorch's messages into causes a person can act on.
+    fn from(error: tch::TchError) -> Self {
+        Self::from_torch_message(&error.to_string())
+    }
+}
+
+impl Error {
+    /// Sorts the text of a libtorch exception (from a `Result` or a caught panic).
+    pub fn from_torch_message(message: &str) -> Self {
+        let details = message.to_owned();
+        let lower = message.to_lowercase();
+        if lower.contains("out of memory")
+            || lower.contains("can't allocate memory")
+            || lower.contains("not enough memory")
+            || lower.contains("bad_alloc")
+        {
+            Self::OutOfMemory { details }
+        } else if lower.contains("cuda") || lower.contains("cudnn") || lower.contains("cublas") {
+            let first = message.lines().next().unwrap_or_default();
+            Self::Device(format!("The graphics card stopped working: {first}"))
+        } else {
+            Self::Torch { details }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_device_failures_are_told_apart() {
+        let cpu = Error::from_torch_message(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8796093022208 bytes",
+        );
+        assert_eq!(cpu.remedy(), Some(Remedy::ReduceSize));
+        let cuda = Error::from_torch_message("CUDA out of memory. Tried to allocate 20.00 GiB");
+        assert_eq!(cuda.remedy(), Some(Remedy::ReduceSize));
+        let gone = Error::from_torch_message("CUDA error: device-side assert triggered");
+        assert_eq!(gone.remedy(), Some(Remedy::UseCpu));
+    }
+}

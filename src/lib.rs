@@ -1,0 +1,27 @@
+//! Easel draws pictures from words: Stable Diffusion through libtorch, behind a window.
+//!
+//! ```text
+//! prompt text ── text/ ──► embeddings ─┐
+//! settings ── pipeline/plan ──► plan ──┼─► samplers/ loop ◄─► models/ (UNet) ─► latents ─► VAE ─► picture ─► output/
+//! model files ── checkpoint/ ─► weights┘        │
+//!                                               └─ events ─► worker/ ─► app/ or cli (preview, progress)
+//! ```
+//!
+//! One direction, no back and forth: the window never touches a tensor, the engine never touches a
+//! widget. `ARCHITECTURE.md` says who may import whom, and `tests/architecture.rs` holds it.
+
+pub mod app;
+pub mod checkpoint;
+pub mod cli;
+pub mod error;
+pub mod families;
+pub mod files;
+pub mod models;
+pub mod output;
+pub mod pipeline;
+pub mod request;
+pub mod samplers;
+pub mod schedule;
+pub mod settings;
+pub mod text;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The networks, each built from its own `config.json` and named tensors.

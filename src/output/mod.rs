@@ -1,0 +1,1 @@
+//! Pictures on disk: saving, the settings inside, the history, the trash.

@@ -1,0 +1,1 @@
+//! One generation: request to plan, plan to latents, latents to picture.

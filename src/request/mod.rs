@@ -1,0 +1,250 @@
+//! What a person asks for, and what was drawn: plain data, no tensors, no widgets.
+//!
+//! [`GenerationRequest`] holds what was said (`None`: nothing was said, the model decides);
+//! [`PictureSettings`] holds what it came to, and travels inside every picture.
+
+mod sampler;
+mod schedule;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
+pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
+
+/// One job as a person words it: in the window, on the command line, in a picture's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationRequest {
+    pub prompt: String,
+    pub negative_prompt: String,
+    /// A model folder or file; `None` is the model that ships.
+    pub model: Option<PathBuf>,
+    /// Denoising steps, 1 to 1000.
+    pub steps: Option<u32>,
+    /// Classifier-free guidance scale; 1 and below skips the second pass.
+    pub guidance_scale: Option<f64>,
+    /// Of the drawing, before enlarging; a multiple of the model's latent factor.
+    pub width_px: Option<u32>,
+    pub height_px: Option<u32>,
+    /// Of the first picture; picture `i` has `seed + i`. `None`: a new one is drawn.
+    pub seed: Option<u64>,
+    /// How many pictures; `None` is one.
+    pub count: Option<u32>,
+    /// How many pictures are drawn together; `None`: as many as suit the size and the device.
+    pub batch_size: Option<u32>,
+    pub sampler: Option<SamplerId>,
+    pub schedule: Option<ScheduleId>,
+    pub upscale: Upscale,
+    pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
+}
+
+/// Whether and with which network the finished picture is enlarged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upscale {
+    /// As the model's `easel.json` says.
+    #[default]
+    Auto,
+    None,
+    /// A weights file of Real-ESRGAN's compact network.
+    With(PathBuf),
+}
+
+/// Where the networks run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// CUDA where there is one that works, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+/// The number format the networks compute in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DtypeChoice {
+    /// f32 on the CPU, f16 on CUDA.
+    #[default]
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Everything needed to draw one picture again. Stored losslessly in the PNG key `easel`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PictureSettings {
+    pub prompt: String,
+    pub negative_prompt: String,
+    /// The model's display name.
+    pub model_name: String,
+    /// Where it lay when the picture was drawn; `None` for the model that ships.
+    #[serde(default)]
+    pub model_path: Option<PathBuf>,
+    /// First 10 hex digits of the sha256 of the model file (of the UNet's file, for a folder).
+    #[serde(default)]
+    pub model_hash: Option<String>,
+    pub steps: u32,
+    pub guidance_scale: f64,
+    /// Of this picture.
+    pub seed: u64,
+    pub sampler: SamplerId,
+    pub schedule: ScheduleId,
+    /// Of the drawing, before enlarging.
+    pub width_px: u32,
+    pub height_px: u32,
+    /// Name of the network that enlarged it (`realesr-animevideov3-x4`), where one did.
+    #[serde(default)]
+    pub upscaler: Option<String>,
+    /// Of the saved picture.
+    pub output_width_px: u32,
+    pub output_height_px: u32,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// `f32`, `f16` or `bf16`.
+    pub dtype: String,
+    /// Easel's version.
+    pub version: String,
+    /// The steps reached, where the drawing was cancelled before its end.
+    #[serde(default)]
+    pub cancelled_after: Option<u32>,
+}
+
+impl PictureSettings {
+    /// The request that draws this picture again.
+    pub fn to_request(&self) -> GenerationRequest {
+        GenerationRequest {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            model: self.model_path.clone(),
+            steps: Some(self.steps),
+            guidance_scale: Some(self.guidance_scale),
+            width_px: Some(self.width_px),
+            height_px: Some(self.height_px),
+            seed: Some(self.seed),
+            count: Some(1),
+            batch_size: None,
+            sampler: Some(self.sampler),
+            schedule: Some(self.schedule),
+            upscale: match &self.upscaler {
+                Some(_) => Upscale::Auto,
+                None => Upscale::None,
+            },
+            device: DeviceChoice::Auto,
+            dtype: DtypeChoice::Auto,
+        }
+    }
+}
+
+/// Where finished pictures go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveTarget {
+    /// `ROOT/YYYY-MM-DD/00001-seed.png`, numbered on from what is there.
+    Library(PathBuf),
+    /// Exactly this file; pictures after the first get `-2`, `-3`, ... before the ending.
+    File(PathBuf),
+    /// `FOLDER/00001-seed.png`, numbered on from what is there.
+    Folder(PathBuf),
+}
+
+/// The file format of a saved picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PictureFormat {
+    #[default]
+    Png,
+    Jpeg,
+    Webp,
+}
+
+impl PictureFormat {
+    /// Every format, in the order of the menu.
+    pub const ALL: [Self; 3] = [Self::Png, Self::Jpeg, Self::Webp];
+
+    /// The ending of its files.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::Webp => "webp",
+        }
+    }
+
+    /// The format a file name asks for, by its ending.
+    pub fn from_path(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        match ending.as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "webp" => Some(Self::Webp),
+            _ => None,
+        }
+    }
+
+    /// The longest side that the format can hold.
+    pub fn max_side_px(self) -> u32 {
+        match self {
+            Self::Png => i32::MAX as u32,
+            Self::Jpeg => 65_535,
+            Self::Webp => 16_383,
+        }
+    }
+}
+
+/// A finished or forming picture: 8-bit RGB, row by row from the top left.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pixels {
+    pub width_px: u32,
+    pub height_px: u32,
+    /// `3 * width_px * height_px` bytes.
+    pub rgb: Vec<u8>,
+}
+
+impl std::fmt::Debug for Pixels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pixels({} x {})", self.width_px, self.height_px)
+    }
+}
+
+/// What a model is and what it likes; read from its folder in header time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// `None` for the model that ships.
+    pub path: Option<PathBuf>,
+    pub name: String,
+    pub description: String,
+    /// `Stable Diffusion 1`, ...
+    pub family: String,
+    /// Bytes on disk of all weights.
+    pub size_bytes: u64,
+    pub defaults: ModelDefaults,
+    /// Width and height must be multiples of it.
+    pub latent_factor: u32,
+    /// Tokens of one chunk of the prompt, without the two markers.
+    pub chunk_tokens: u32,
+    /// Example prompts, for the first start.
+    pub examples: Vec<String>,
+    /// What the model knows, where its `easel.json` says.
+    pub concepts: Vec<String>,
+    pub styles: Vec<String>,
+    pub backgrounds: Vec<String>,
+}
+
+/// What a request that says nothing comes to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelDefaults {
+    pub steps: u32,
+    pub guidance_scale: f64,
+    pub sampler: SamplerId,
+    pub schedule: ScheduleId,
+    pub width_px: u32,
+    pub height_px: u32,
+    /// Name of a network in `weights/upscalers`.
+    pub upscaler: Option<String>,
+}

@@ -1,0 +1,109 @@
+//! The noise schedules by name. The numbers are computed in `schedule/`.
+
+use serde::{Deserialize, Serialize};
+
+/// How the steps are spread over the noise levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleId {
+    /// As the model's `scheduler_config.json` says.
+    Model,
+    Karras,
+    Exponential,
+    Trailing,
+    Leading,
+    Linspace,
+}
+
+/// What a schedule is called, everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleInfo {
+    pub id: ScheduleId,
+    /// On the command line and in the `easel` JSON.
+    pub name: &'static str,
+    /// In menus.
+    pub label: &'static str,
+    /// One plain sentence.
+    pub tooltip: &'static str,
+    /// `Schedule type` in A1111's infotext, where A1111 has this schedule.
+    pub a1111_name: Option<&'static str>,
+}
+
+/// Every schedule, in the order of the menu.
+pub const SCHEDULES: &[ScheduleInfo] = &[
+    ScheduleInfo {
+        id: ScheduleId::Model,
+        name: "model",
+        label: "The model's own",
+        tooltip: "Steps spread as the model's makers set it.",
+        a1111_name: None,
+    },
+    ScheduleInfo {
+        id: ScheduleId::Karras,
+        name: "karras",
+        label: "Karras",
+        tooltip: "More steps near the end, where fine detail is drawn.",
+        a1111_name: Some("Karras"),
+    },
+    ScheduleInfo {
+        id: ScheduleId::Exponential,
+        name: "exponential",
+        label: "Exponential",
+        tooltip: "Each step removes the same share of the noise.",
+        a1111_name: Some("Exponential"),
+    },
+    ScheduleInfo {
+        id: ScheduleId::Trailing,
+        name: "trailing",
+        label: "Trailing",
+        tooltip: "Even steps that begin at pure noise; best for few steps.",
+        a1111_name: None,
+    },
+    ScheduleInfo {
+        id: ScheduleId::Leading,
+        name: "leading",
+        label: "Leading",
+        tooltip: "Even steps as Stable Diffusion 1 was published with.",
+        a1111_name: None,
+    },
+    ScheduleInfo {
+        id: ScheduleId::Linspace,
+        name: "linspace",
+        label: "Linspace",
+        tooltip: "Even steps from pure noise to the last level.",
+        a1111_name: None,
+    },
+];
+
+impl ScheduleId {
+    /// The row of [`SCHEDULES`] for this schedule.
+    pub fn info(self) -> &'static ScheduleInfo {
+        SCHEDULES
+            .iter()
+            .find(|info| info.id == self)
+            .unwrap_or(&SCHEDULES[0])
+    }
+
+    /// Finds a schedule by its command-line name (`karras`).
+    pub fn from_name(name: &str) -> Option<Self> {
+        SCHEDULES
+            .iter()
+            .find(|info| info.name == name)
+            .map(|info| info.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schedule_has_its_own_row_and_one_name_everywhere() {
+        for info in SCHEDULES {
+            assert_eq!(info.id.info(), info);
+            assert_eq!(ScheduleId::from_name(info.name), Some(info.id));
+            let json = serde_json::to_string(&info.id).unwrap();
+            assert_eq!(json, format!("\"{}\"", info.name));
+        }
+    }
+}

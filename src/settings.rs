@@ -1,0 +1,1 @@
+//! What a person set up, kept between starts.

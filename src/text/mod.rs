@@ -1,0 +1,1 @@
+//! Prompt text to embeddings: the grammar, the tokenizer and CLIP's text encoder.
