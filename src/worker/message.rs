@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Remedy};
 use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, Pixels, PictureFormat,
-    PictureSettings, SaveTarget,
+    DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, PictureFormat, PictureSettings,
+    Pixels, SaveTarget,
 };
 
 /// Names one job from its command to its last event.
@@ -65,6 +65,11 @@ pub enum FileCommand {
     Restore { path: PathBuf },
     /// Show the file in the system's file manager.
     ShowInFolder { path: PathBuf },
+    /// Count the tokens of a prompt, as the model reads it.
+    CountTokens {
+        model: Option<PathBuf>,
+        prompt: String,
+    },
 }
 
 /// What the worker reports. Every job ends in exactly one of `Finished`, `Failed`, `Cancelled`.
@@ -136,6 +141,11 @@ pub enum Event {
     },
     Restored {
         path: PathBuf,
+    },
+    /// Answers `CountTokens`: without the markers at begin and end.
+    TokensCounted {
+        prompt: String,
+        tokens: usize,
     },
     /// A `SaveAs`, `Delete`, `Restore`, `ShowInFolder` or `FindModels` failed.
     FileFailed(Failure),
@@ -271,7 +281,10 @@ pub struct PreviewSlot(Arc<Mutex<Option<Preview>>>);
 impl PreviewSlot {
     /// Replaces what is there.
     pub fn put(&self, preview: Preview) {
-        let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         *slot = Some(preview);
     }
 

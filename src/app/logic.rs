@@ -1,0 +1,304 @@
+//! What the worker reports, into the state. Runs before every frame and while the window is hidden.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use egui::Context;
+
+use super::App;
+use super::dialogs::{Answer, Question};
+use super::state::{JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
+use crate::request::ModelCard;
+use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
+
+/// Time a frame may spend on events; what is left waits for the next frame.
+const BUDGET: Duration = Duration::from_millis(4);
+
+impl App {
+    /// Takes what has come: events, the newest previews, answers of dialogs.
+    pub(super) fn take_reports(&mut self, ctx: &Context) {
+        let begun = Instant::now();
+        while let Ok(event) = self.worker.events().try_recv() {
+            self.on_event(ctx, event);
+            if begun.elapsed() > BUDGET {
+                ctx.request_repaint();
+                break;
+            }
+        }
+        if let Some(preview) = self.worker.previews().take() {
+            let open = self
+                .state
+                .job(preview.job)
+                .is_some_and(super::state::Job::open);
+            for (offset, pixels) in preview.pictures.iter().enumerate().filter(|_| open) {
+                self.textures
+                    .set_job(ctx, preview.job, preview.first + offset, pixels, false);
+            }
+        }
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.on_answer(answer);
+        }
+    }
+
+    fn on_event(&mut self, ctx: &Context, event: Event) {
+        match event {
+            Event::ModelLoading { name, fraction } => {
+                self.state.models.loading = Some(Loading { name, fraction });
+                self.state.models.failure = None;
+            }
+            Event::ModelReady(loaded) => {
+                let models = &mut self.state.models;
+                (models.loading, models.failure, models.loaded) = (None, None, Some(loaded));
+                self.state.tokens.counted = None;
+            }
+            Event::ModelFailed { model, failure } => self.on_model_failed(model, failure),
+            Event::Started { job, plan } => self.on_started(job, plan),
+            Event::Progress { job, progress } => {
+                if let Some(job) = self.state.job_mut(job) {
+                    job.status = JobStatus::Running;
+                    job.progress = Some(progress);
+                }
+            }
+            Event::PictureDone {
+                job,
+                index,
+                picture,
+            } => self.on_picture(ctx, job, index, picture),
+            Event::Finished { job, elapsed_secs } => {
+                self.on_end(job, JobStatus::Done { elapsed_secs })
+            }
+            Event::Failed { job, failure } => self.on_failed(job, failure),
+            Event::Cancelled { job } => self.on_end(job, JobStatus::Cancelled),
+            Event::ModelsFound(cards) => self.on_models(cards),
+            Event::HistoryListed(paths) => {
+                self.state.history.paths = paths;
+                self.state.history.listed = true;
+            }
+            Event::ThumbnailReady { path, pixels } => {
+                self.state.history.asked.remove(&path);
+                self.textures.set_thumbnail(ctx, &path, &pixels);
+            }
+            Event::PictureOpened { path, opened } => self.on_opened(ctx, path, opened),
+            Event::PictureUnreadable { path, failure } => self.on_unreadable(path, failure),
+            Event::SavedAs { path } => self.state.say(format!("Saved as {}", friendly_path(&path))),
+            Event::Deleted { path } => self.on_deleted(&path),
+            Event::Restored { path } => {
+                self.state.put_back(path.clone());
+                self.show_saved(path);
+            }
+            Event::TokensCounted { prompt, tokens } => {
+                self.state.tokens.asked = None;
+                self.state.tokens.counted = Some((prompt, tokens));
+            }
+            Event::FileFailed(failure) => self.state.complain(failure.message),
+        }
+    }
+
+    fn on_model_failed(&mut self, model: Option<PathBuf>, failure: Failure) {
+        self.state.models.loading = None;
+        if model == self.state.settings.request.model {
+            self.state.models.failure = Some(failure);
+        }
+    }
+
+    fn on_started(&mut self, id: JobId, plan: JobPlan) {
+        self.state.models.loading = None;
+        let Some(job) = self.state.job_mut(id) else {
+            return;
+        };
+        job.status = JobStatus::Running;
+        job.pictures.resize(plan.seeds.len().max(1), None);
+        job.plan = Some(plan);
+        self.follow(id);
+    }
+
+    /// Looks at a job, unless the person looks at something from the history, or at another drawing.
+    fn follow(&mut self, id: JobId) {
+        let free = match &self.state.view {
+            View::Welcome => true,
+            View::Saved(_) => false,
+            View::Job(viewed) => {
+                *viewed != id && !self.state.job(*viewed).is_some_and(super::state::Job::open)
+            }
+        };
+        if free {
+            self.look_at_job(id);
+        }
+    }
+
+    fn on_picture(
+        &mut self,
+        ctx: &Context,
+        id: JobId,
+        index: usize,
+        picture: std::sync::Arc<Picture>,
+    ) {
+        self.textures.set_job(ctx, id, index, &picture.pixels, true);
+        if let Some(path) = &picture.path {
+            self.state.remember(path, &picture.settings.prompt);
+        }
+        if let Some(failure) = &picture.save_failure {
+            self.state
+                .complain(format!("Not saved: {}", failure.message));
+        }
+        if let Some(job) = self.state.job_mut(id)
+            && let Some(place) = job.pictures.get_mut(index)
+        {
+            *place = Some(picture);
+        }
+    }
+
+    fn on_end(&mut self, id: JobId, status: JobStatus) {
+        if let Some(job) = self.state.job_mut(id) {
+            job.status = status;
+        }
+        self.state.drop_old_jobs();
+    }
+
+    fn on_failed(&mut self, id: JobId, failure: Failure) {
+        self.state.models.loading = None;
+        let message = failure.message.clone();
+        if let Some(job) = self.state.job_mut(id) {
+            job.status = JobStatus::Failed(failure);
+        }
+        self.state.details_open = false;
+        self.follow(id);
+        if self.state.view != View::Job(id) {
+            self.state.complain(message);
+        }
+        self.state.drop_old_jobs();
+    }
+
+    fn on_models(&mut self, cards: Vec<ModelCard>) {
+        self.state.models.found = cards;
+        self.state.models.searched = true;
+        let Some(wanted) = self.state.models.wanted.take() else {
+            return;
+        };
+        let inside = |card: &&ModelCard| {
+            card.path
+                .as_ref()
+                .is_some_and(|path| path.starts_with(&wanted))
+        };
+        match self.state.models.found.iter().find(inside) {
+            Some(card) => self.choose_model(card.path.clone()),
+            None => {
+                self.state
+                    .settings
+                    .model_folders
+                    .retain(|folder| *folder != wanted);
+                self.state.complain(format!(
+                    "{} is not a model that Easel can use",
+                    file_name(&wanted)
+                ));
+            }
+        }
+    }
+
+    fn on_opened(&mut self, ctx: &Context, path: PathBuf, opened: OpenedPicture) {
+        self.textures.set_opened(ctx, &path, &opened.pixels);
+        if let Some(recipe) = &opened.recipe {
+            self.state
+                .history
+                .prompts
+                .insert(path.clone(), recipe.request.prompt.clone());
+        }
+        if self.state.offer == Some(Offer::Reading(path.clone())) {
+            self.state.offer = Some(match &opened.recipe {
+                Some(recipe) => Offer::Recipe {
+                    path: path.clone(),
+                    recipe: Box::new(recipe.clone()),
+                },
+                None => Offer::NoRecipe(path.clone()),
+            });
+        }
+        self.state.history.opened = Some((path, opened));
+    }
+
+    fn on_unreadable(&mut self, path: PathBuf, failure: Failure) {
+        self.state.history.asked.remove(&path);
+        if self.state.offer == Some(Offer::Reading(path.clone())) {
+            self.state.offer = None;
+        }
+        self.state.history.unreadable.insert(path, failure);
+    }
+
+    fn on_deleted(&mut self, path: &Path) {
+        let place = self
+            .state
+            .history_matches()
+            .iter()
+            .position(|known| *known == path);
+        let viewed = self.state.current_path() == Some(path);
+        self.state.history.paths.retain(|known| known != path);
+        self.textures.forget(path);
+        self.state.toast = Some(Toast {
+            text: format!("{} is in the trash", file_name(path)),
+            undo: Some(path.to_path_buf()),
+            until: None,
+            bad: false,
+        });
+        if !viewed {
+            return;
+        }
+        let next = place.and_then(|place| {
+            let matches = self.state.history_matches();
+            matches
+                .get(place)
+                .or(matches.last())
+                .map(|path| (*path).clone())
+        });
+        match next {
+            Some(next) => self.show_saved(next),
+            None => self.look_at(View::Welcome),
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        match answer.question {
+            Question::ModelFile | Question::ModelFolder => self.open_model(answer.path),
+            Question::PicturesFolder => self.state.settings.pictures = Some(answer.path),
+            Question::SaveAs(picture) => {
+                self.send_file(FileCommand::SaveAs {
+                    picture,
+                    to: answer.path,
+                });
+            }
+        }
+    }
+
+    /// Sends what follows from a change of the settings: another model, another folder, other words.
+    pub(super) fn follow_settings(&mut self) {
+        let request = &self.state.settings.request;
+        let model = (request.model.clone(), request.device, request.dtype);
+        if self.asked_model.as_ref() != Some(&model) {
+            self.load_model(model);
+        }
+        let root = self.state.settings.pictures_folder();
+        if self.listed_root.as_ref() != Some(&root) {
+            self.send_file(FileCommand::ListHistory { root: root.clone() });
+            self.listed_root = Some(root);
+        }
+        let prompt = &self.state.settings.request.prompt;
+        let counted = self
+            .state
+            .tokens
+            .counted
+            .as_ref()
+            .is_some_and(|(counted, _)| counted == prompt);
+        if !counted && self.state.tokens.asked.is_none() {
+            let (model, prompt) = (self.state.settings.request.model.clone(), prompt.clone());
+            self.state.tokens.asked = Some(prompt.clone());
+            self.send_file(FileCommand::CountTokens { model, prompt });
+        }
+    }
+
+    /// The request of the viewed job, if it failed, for another try.
+    pub(super) fn failed_request(&self) -> Option<crate::request::GenerationRequest> {
+        let job = self.state.viewed_job()?;
+        match (&job.status, &job.work) {
+            (JobStatus::Failed(_), Work::Draw(request)) => Some((**request).clone()),
+            _ => None,
+        }
+    }
+}

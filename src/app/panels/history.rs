@@ -1,0 +1,178 @@
+//! The right panel: what was drawn, newest first. Thumbnails are asked for when they are seen.
+
+use egui::{Align, Color32, Id, Layout, Pos2, Rect, ScrollArea, Sense, TextEdit, Ui, Vec2, pos2};
+
+use crate::app::command::{Action, Actions};
+use crate::app::state::{State, View, relative_name};
+use crate::app::textures::Textures;
+use crate::app::{icons, theme, widgets};
+
+pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    header_ui(ui, state);
+    state.history.focused = false;
+    if state.history.paths.is_empty() {
+        ui.add_space(theme::SPACE_XS);
+        ui.label(theme::hint(
+            ui,
+            if state.history.listed {
+                "What you draw is kept here."
+            } else {
+                "Looking for pictures…"
+            },
+        ));
+        return;
+    }
+    let chosen = match &state.view {
+        View::Saved(path) => Some(path.clone()),
+        View::Welcome | View::Job(_) => state.current_path().map(std::path::Path::to_path_buf),
+    };
+    let matches = state.history_matches();
+    if matches.is_empty() {
+        ui.label(theme::hint(ui, "No picture matches."));
+        return;
+    }
+    let gap = theme::SPACE_S;
+    let width = ui.available_width() - ui.spacing().scroll.bar_width;
+    let columns = ((width + gap) / (theme::THUMBNAIL + gap)).floor().max(1.0);
+    let side = ((width - (columns - 1.0) * gap) / columns).floor();
+    let columns = columns as usize;
+    let mut focused = false;
+    ui.spacing_mut().item_spacing.y = gap;
+    ScrollArea::vertical()
+        .auto_shrink([false, false])
+        .show_rows(ui, side, matches.len().div_ceil(columns), |ui, rows| {
+            for row in rows {
+                ui.horizontal(|ui| {
+                    ui.spacing_mut().item_spacing.x = gap;
+                    for path in matches.iter().skip(row * columns).take(columns) {
+                        let cell = Cell {
+                            path,
+                            prompt: state.history.prompts.get(*path).map(String::as_str),
+                            chosen: chosen.as_deref() == Some(path),
+                            unreadable: state.history.unreadable.contains_key(*path),
+                            asked: state.history.asked.contains(*path),
+                        };
+                        focused |= thumbnail_ui(ui, side, &cell, textures, actions);
+                    }
+                });
+            }
+        });
+    state.history.focused = focused;
+}
+
+fn header_ui(ui: &mut Ui, state: &mut State) {
+    ui.horizontal(|ui| {
+        ui.set_min_height(theme::ROW_HEIGHT);
+        ui.label(theme::title("History"));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            if state.history.paths.is_empty() {
+                return;
+            }
+            let search = widgets::bare_icon(
+                ui,
+                icons::SEARCH,
+                "Search the history",
+                "Search by date, seed or words",
+            );
+            if search.clicked() {
+                state.history.search_open = !state.history.search_open;
+                state.history.query.clear();
+            }
+        });
+    });
+    if state.history.search_open {
+        let edit = TextEdit::singleline(&mut state.history.query)
+            .desired_width(f32::INFINITY)
+            .margin(egui::Margin::symmetric(10, 6))
+            .hint_text("Date, seed or words");
+        ui.add(edit).accessible_name("Search words");
+    }
+}
+
+struct Cell<'a> {
+    path: &'a std::path::PathBuf,
+    prompt: Option<&'a str>,
+    chosen: bool,
+    unreadable: bool,
+    asked: bool,
+}
+
+/// Returns whether the thumbnail has the keyboard.
+fn thumbnail_ui(
+    ui: &mut Ui,
+    side: f32,
+    cell: &Cell<'_>,
+    textures: &mut Textures,
+    actions: &mut Actions,
+) -> bool {
+    let (_, rect) = ui.allocate_space(Vec2::splat(side));
+    let response = ui.interact(rect, Id::unique(("thumbnail", cell.path)), Sense::click());
+    let name = relative_name(cell.path);
+    let name = match cell.prompt {
+        Some(prompt) if !prompt.is_empty() => format!("{name}: {prompt}"),
+        _ => name,
+    };
+    response.widget_info(|| {
+        egui::WidgetInfo::selected(egui::accesskit::Role::Button, true, cell.chosen, &name)
+    });
+    let tokens = theme::tokens(ui);
+    let painter = ui.painter();
+    match textures.thumbnail(cell.path) {
+        Some(thumbnail) => {
+            let [width, height] = thumbnail.size.map(|side| side as f32);
+            painter.add(
+                egui::epaint::RectShape::filled(rect, theme::CORNER, Color32::WHITE)
+                    .with_texture(thumbnail.id, cover(width, height)),
+            );
+        }
+        None => {
+            painter.rect_filled(rect, theme::CORNER, tokens.raised);
+            if cell.unreadable {
+                icons::paint(
+                    painter,
+                    rect.center(),
+                    icons::WARNING,
+                    theme::ICON,
+                    tokens.quiet,
+                );
+            } else if !cell.asked {
+                actions.push(Action::WantThumbnail(cell.path.clone()));
+            }
+        }
+    }
+    if cell.chosen || response.has_focus() || response.hovered() {
+        let color = if cell.chosen || response.has_focus() {
+            tokens.accent
+        } else {
+            tokens.quiet
+        };
+        let width = if cell.chosen || response.has_focus() {
+            2.0
+        } else {
+            1.0
+        };
+        painter.rect_stroke(
+            rect,
+            theme::CORNER,
+            egui::Stroke::new(width, color),
+            egui::StrokeKind::Inside,
+        );
+    }
+    let focused = response.has_focus();
+    super::picture::keep_arrows(ui, &response);
+    if response.on_hover_text(name).clicked() {
+        actions.push(Action::ShowSaved(cell.path.clone()));
+    }
+    focused
+}
+
+/// The middle square of a picture.
+fn cover(width: f32, height: f32) -> Rect {
+    let (x, y) = if width > height {
+        (height / width, 1.0)
+    } else {
+        (1.0, width / height)
+    };
+    Rect::from_center_size(pos2(0.5, 0.5), Vec2::new(x, y))
+        .intersect(Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0)))
+}

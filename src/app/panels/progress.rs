@@ -1,0 +1,244 @@
+//! Below the picture: how far the drawing is, where the picture was saved, and what can be done with it.
+
+use egui::{Align, Layout, Ui};
+
+use super::failure::remedy_text;
+use crate::app::command::{Action, Actions, UiCommand};
+use crate::app::state::{Job, JobStatus, State, View, friendly_path};
+use crate::app::{icons, theme, widgets};
+use crate::worker::message::{Failure, Progress, Stage};
+
+pub fn progress_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
+    if let Some(job) = state.active_job().filter(|job| job.running()) {
+        drawing_ui(ui, job, actions);
+    } else if state.view != View::Welcome {
+        outcome_ui(ui, state, actions);
+    }
+    if state.view != View::Welcome {
+        actions_ui(ui, state, actions);
+    }
+}
+
+fn drawing_ui(ui: &mut Ui, job: &Job, actions: &mut Actions) {
+    ui.horizontal(|ui| {
+        let fraction = job.progress.map_or(0.0, |progress| progress.fraction);
+        let text = match (job.cancelling, &job.progress) {
+            (true, _) => "Stopping…".to_owned(),
+            (false, Some(progress)) => progress_text(progress),
+            (false, None) => "Starting…".to_owned(),
+        };
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            if widgets::bare_icon(
+                ui,
+                icons::CANCEL,
+                "Stop this drawing",
+                "Stop this drawing (Esc)",
+            )
+            .clicked()
+            {
+                actions.push(Action::CancelJob(job.id));
+            }
+            ui.label(theme::hint(ui, text));
+            let width = ui.available_width();
+            widgets::bar(ui, fraction, width, theme::PROGRESS_HEIGHT, "Progress");
+        });
+    });
+}
+
+/// `12 / 20 · 3.1 it/s · 3 s left`
+pub fn progress_text(progress: &Progress) -> String {
+    let stage = match progress.stage {
+        Stage::LoadingModel => "Loading the model…".to_owned(),
+        Stage::ReadingPrompt => "Reading the prompt…".to_owned(),
+        Stage::Drawing => format!("{} / {}", progress.step, progress.steps),
+        Stage::Decoding => "Developing the picture…".to_owned(),
+        Stage::Enlarging => "Enlarging…".to_owned(),
+        Stage::Saving => "Saving…".to_owned(),
+    };
+    let mut parts = vec![stage];
+    if let Some(speed) = progress
+        .steps_per_sec
+        .filter(|_| progress.stage == Stage::Drawing)
+    {
+        parts.push(if speed >= 1.0 {
+            format!("{speed:.1} it/s")
+        } else {
+            format!("{:.1} s/it", 1.0 / speed.max(1e-6))
+        });
+    }
+    if let Some(left) = progress.remaining_secs {
+        parts.push(format!("{} left", duration_text(left)));
+    }
+    parts.join(" · ")
+}
+
+/// `3 s`, `1 min 20 s`, `2 h 5 min`
+pub fn duration_text(secs: f64) -> String {
+    let secs = secs.max(0.0).ceil() as u64;
+    match secs {
+        0..60 => format!("{secs} s"),
+        60..3600 => format!("{} min {} s", secs / 60, secs % 60),
+        _ => format!("{} h {} min", secs / 3600, secs % 3600 / 60),
+    }
+}
+
+/// What became of the picture, in one quiet line.
+fn outcome_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
+    let tokens = theme::tokens(ui);
+    let current = state.current();
+    let failure = current
+        .as_ref()
+        .and_then(|current| current.picture)
+        .and_then(|picture| picture.save_failure.as_ref());
+    ui.horizontal(|ui| {
+        ui.set_min_height(theme::ROW_HEIGHT);
+        if let Some(failure) = failure {
+            icons::show(ui, icons::WARNING, theme::ICON, tokens.danger);
+            trouble_ui(
+                ui,
+                format!("Not saved: {}", failure.message),
+                failure,
+                state,
+                actions,
+            );
+            return;
+        }
+        if let Some(path) = state.current_path() {
+            icons::show(ui, icons::SAVED, theme::ICON, tokens.good);
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let command = UiCommand::ShowInFolder;
+                if widgets::icon_button(ui, icons::FOLDER, command.info().text)
+                    .on_hover_text(command.info().tooltip)
+                    .clicked()
+                {
+                    actions.ui(command);
+                }
+                ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                    let text = format!("Saved to {}", friendly_path(path));
+                    ui.add(egui::Label::new(theme::hint(ui, text)).truncate());
+                });
+            });
+            return;
+        }
+        let Some(job) = state.viewed_job() else {
+            return;
+        };
+        if let JobStatus::Failed(failure) = &job.status
+            && job.pictures.iter().any(Option::is_some)
+        {
+            icons::show(ui, icons::WARNING, theme::ICON, tokens.danger);
+            return trouble_ui(
+                ui,
+                format!("Failed: {}", failure.message),
+                failure,
+                state,
+                actions,
+            );
+        }
+        ui.label(theme::hint(ui, job_outcome(job)));
+    });
+}
+
+/// A sentence about what did not work, and the button that helps.
+fn trouble_ui(ui: &mut Ui, text: String, failure: &Failure, state: &State, actions: &mut Actions) {
+    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        if let Some(remedy) = failure.remedy
+            && ui.button(remedy_text(remedy, state)).clicked()
+        {
+            actions.push(Action::Remedy(remedy));
+        }
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            ui.add(egui::Label::new(text).truncate())
+                .on_hover_text(&failure.details);
+        });
+    });
+}
+
+fn job_outcome(job: &Job) -> String {
+    match &job.status {
+        JobStatus::Waiting => "Waiting for its turn".to_owned(),
+        JobStatus::Running => String::new(),
+        JobStatus::Done { elapsed_secs } if job.pictures.len() > 1 => {
+            format!(
+                "{} pictures saved, in {}",
+                job.pictures.len(),
+                duration_text(*elapsed_secs)
+            )
+        }
+        JobStatus::Done { elapsed_secs } => format!("Done in {}", duration_text(*elapsed_secs)),
+        JobStatus::Cancelled if job.pictures.iter().any(Option::is_some) => {
+            "Cancelled: not saved by itself; Save as… keeps it".to_owned()
+        }
+        JobStatus::Cancelled => "Cancelled".to_owned(),
+        // Said in the middle of the window.
+        JobStatus::Failed(_) => String::new(),
+    }
+}
+
+/// What can be done with the picture.
+fn actions_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
+    let current = state.current();
+    let picture = current.is_some();
+    let known = current
+        .as_ref()
+        .is_some_and(|current| current.settings.is_some() || current.recipe.is_some());
+    let storable = current
+        .as_ref()
+        .is_some_and(|current| current.settings.is_some());
+    let saved = state.current_path().is_some();
+    let shown = state
+        .viewed_job()
+        .is_some_and(|job| job.open() && job.running())
+        && !picture;
+    ui.add_enabled_ui(!shown, |ui| {
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = theme::SPACE_XS;
+            widgets::command_button(ui, icons::SAVE, UiCommand::SaveAs, storable, actions);
+            widgets::command_button(ui, icons::COPY, UiCommand::Copy, picture, actions);
+            widgets::command_button(ui, icons::REUSE, UiCommand::Reuse, known, actions);
+            widgets::command_button(ui, icons::VARY, UiCommand::Vary, known, actions);
+            widgets::command_button(ui, icons::ENLARGE, UiCommand::Enlarge, saved, actions);
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.add_enabled_ui(saved, |ui| {
+                    let command = UiCommand::Delete;
+                    let hover = command.hover(ui.ctx());
+                    if widgets::bare_icon(ui, icons::TRASH, command.info().text, &hover).clicked() {
+                        actions.ui(command);
+                    }
+                });
+                let command = UiCommand::FullPicture;
+                let hover = command.hover(ui.ctx());
+                if widgets::bare_icon(ui, icons::FULL, command.info().text, &hover).clicked() {
+                    actions.ui(command);
+                }
+            });
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_reads_as_people_say_it() {
+        let progress = Progress {
+            stage: Stage::Drawing,
+            fraction: 0.6,
+            first: 0,
+            batch: 1,
+            step: 12,
+            steps: 20,
+            steps_per_sec: Some(3.1),
+            remaining_secs: Some(2.6),
+        };
+        assert_eq!(progress_text(&progress), "12 / 20 · 3.1 it/s · 3 s left");
+        let slow = Progress {
+            steps_per_sec: Some(0.4),
+            remaining_secs: Some(80.0),
+            ..progress
+        };
+        assert_eq!(progress_text(&slow), "12 / 20 · 2.5 s/it · 1 min 20 s left");
+        assert_eq!(duration_text(7500.0), "2 h 5 min");
+    }
+}

@@ -1,0 +1,509 @@
+//! What the window knows: plain data, no widgets, no channels. Events change it, views read it.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::request::{
+    GenerationRequest, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId,
+    Upscale,
+};
+use crate::settings::Settings;
+use crate::worker::message::{
+    Failure, JobId, JobPlan, LoadedModel, OpenedPicture, Picture, Progress, Recipe,
+};
+
+/// Everything that the window shows.
+#[derive(Debug, Default)]
+pub struct State {
+    pub settings: Settings,
+    pub models: Models,
+    /// Waiting, drawing and lately finished jobs, in the order they were asked for.
+    pub jobs: Vec<Job>,
+    pub view: View,
+    /// Which picture of several is looked at closely.
+    pub close_up: Option<usize>,
+    pub zoom: Zoom,
+    pub history: History,
+    pub toast: Option<Toast>,
+    pub offer: Option<Offer>,
+    pub dialog: Option<Dialog>,
+    pub full_picture: bool,
+    /// In a narrow window: whether the controls cover the picture.
+    pub drawer_open: bool,
+    /// In a narrow window: whether the history is unfolded for now.
+    pub history_peek: bool,
+    pub ideas_query: String,
+    pub details_open: bool,
+    pub tokens: TokenCount,
+    /// Asks for the prompt field to be focused at the next frame.
+    pub focus_prompt: bool,
+}
+
+/// What the middle of the window shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    #[default]
+    Welcome,
+    Job(JobId),
+    Saved(PathBuf),
+}
+
+/// The window over the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialog {
+    Settings,
+    Help,
+}
+
+/// The models that were found, and the one in memory.
+#[derive(Debug, Default)]
+pub struct Models {
+    pub found: Vec<ModelCard>,
+    /// The search has reported.
+    pub searched: bool,
+    pub loading: Option<Loading>,
+    pub loaded: Option<LoadedModel>,
+    pub failure: Option<Failure>,
+    /// Chosen by the person, taken as soon as the search has found it.
+    pub wanted: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loading {
+    pub name: String,
+    pub fraction: f32,
+}
+
+/// A job from its command to its end.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: JobId,
+    pub work: Work,
+    pub status: JobStatus,
+    /// Asked to stop.
+    pub cancelling: bool,
+    pub plan: Option<JobPlan>,
+    pub progress: Option<Progress>,
+    pub pictures: Vec<Option<Arc<Picture>>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    Draw(Box<GenerationRequest>),
+    Enlarge(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobStatus {
+    Waiting,
+    Running,
+    Done { elapsed_secs: f64 },
+    Cancelled,
+    Failed(Failure),
+}
+
+impl Job {
+    pub fn new(id: JobId, work: Work) -> Self {
+        let count = match &work {
+            Work::Draw(request) => request.count.unwrap_or(1) as usize,
+            Work::Enlarge(_) => 1,
+        };
+        Self {
+            id,
+            work,
+            status: JobStatus::Waiting,
+            cancelling: false,
+            plan: None,
+            progress: None,
+            pictures: vec![None; count.max(1)],
+        }
+    }
+
+    /// Not at its end yet.
+    pub fn open(&self) -> bool {
+        matches!(self.status, JobStatus::Waiting | JobStatus::Running)
+    }
+
+    pub fn running(&self) -> bool {
+        self.status == JobStatus::Running
+    }
+
+    /// A few words for the waiting list.
+    pub fn title(&self) -> String {
+        match &self.work {
+            Work::Draw(request) if request.prompt.trim().is_empty() => "(no words)".to_owned(),
+            Work::Draw(request) => request.prompt.replace('\n', " "),
+            Work::Enlarge(path) => format!("Enlarge {}", file_name(path)),
+        }
+    }
+
+    /// Width and height of the finished picture, in pixels, as far as known.
+    pub fn output_size(&self, index: usize) -> Option<[u32; 2]> {
+        if let Some(Some(picture)) = self.pictures.get(index) {
+            return Some([picture.pixels.width_px, picture.pixels.height_px]);
+        }
+        let plan = self.plan.as_ref()?;
+        Some([plan.output_width_px, plan.output_height_px])
+    }
+}
+
+/// How closely the picture is looked at; `None`: fitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Zoom {
+    /// Screen pixels a picture pixel.
+    pub scale: Option<f32>,
+    /// Of the picture's middle from the middle of its room, in points.
+    pub offset: [f32; 2],
+}
+
+/// What was drawn before.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Newest first.
+    pub paths: Vec<PathBuf>,
+    pub listed: bool,
+    pub query: String,
+    pub search_open: bool,
+    pub opened: Option<(PathBuf, OpenedPicture)>,
+    /// Thumbnails that were asked for and have not come.
+    pub asked: HashSet<PathBuf>,
+    pub unreadable: HashMap<PathBuf, Failure>,
+    /// Prompts of pictures seen in this session, for names and the search.
+    pub prompts: HashMap<PathBuf, String>,
+    /// A thumbnail has the keyboard.
+    pub focused: bool,
+}
+
+/// A line at the bottom that goes by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Toast {
+    pub text: String,
+    /// The picture that a button can bring back.
+    pub undo: Option<PathBuf>,
+    /// When it goes, in egui's seconds; set when it is first shown.
+    pub until: Option<f64>,
+    pub bad: bool,
+}
+
+/// Something was dropped on the window, and this can be done with it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Offer {
+    /// Wait for the picture to be read.
+    Reading(PathBuf),
+    Recipe {
+        path: PathBuf,
+        recipe: Box<Recipe>,
+    },
+    NoRecipe(PathBuf),
+    Model(PathBuf),
+}
+
+/// Tokens of the prompt, as the worker counted them.
+#[derive(Clone, Debug, Default)]
+pub struct TokenCount {
+    pub counted: Option<(String, usize)>,
+    /// The question that is on its way.
+    pub asked: Option<String>,
+}
+
+/// The picture that Save as, Copy, Reuse and the others act on.
+pub struct Current<'a> {
+    pub pixels: &'a Pixels,
+    pub settings: Option<&'a PictureSettings>,
+    pub recipe: Option<&'a Recipe>,
+    pub picture: Option<&'a Arc<Picture>>,
+    pub path: Option<&'a Path>,
+}
+
+static UNKNOWN_MODEL: ModelDefaults = ModelDefaults {
+    steps: 20,
+    guidance_scale: 7.0,
+    sampler: SamplerId::DpmPp2m,
+    schedule: ScheduleId::Model,
+    width_px: 512,
+    height_px: 512,
+    upscaler: None,
+};
+
+impl State {
+    /// The chosen model's card, where it is known.
+    pub fn card(&self) -> Option<&ModelCard> {
+        let chosen = &self.settings.request.model;
+        let loaded = self.models.loaded.as_ref().map(|loaded| &loaded.card);
+        loaded
+            .filter(|card| &card.path == chosen)
+            .or_else(|| self.models.found.iter().find(|card| &card.path == chosen))
+    }
+
+    /// What the model does where the person said nothing.
+    pub fn defaults(&self) -> &ModelDefaults {
+        self.card().map_or(&UNKNOWN_MODEL, |card| &card.defaults)
+    }
+
+    pub fn model_name(&self) -> String {
+        if let Some(card) = self.card() {
+            return card.name.clone();
+        }
+        match &self.settings.request.model {
+            Some(path) => file_name(path),
+            None => "Starter".to_owned(),
+        }
+    }
+
+    /// There is no model to draw with, and the search is over.
+    pub fn no_model(&self) -> bool {
+        self.models.searched && self.models.found.is_empty() && self.models.loaded.is_none()
+    }
+
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.id == id)
+    }
+
+    pub fn job_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.id == id)
+    }
+
+    /// The job that is being drawn, or is next.
+    pub fn active_job(&self) -> Option<&Job> {
+        let running = self.jobs.iter().find(|job| job.running());
+        running.or_else(|| self.jobs.iter().find(|job| job.open()))
+    }
+
+    /// Jobs behind the active one.
+    pub fn waiting_jobs(&self) -> impl Iterator<Item = &Job> {
+        let active = self.active_job().map(|job| job.id);
+        self.jobs
+            .iter()
+            .filter(move |job| job.open() && Some(job.id) != active)
+    }
+
+    pub fn busy(&self) -> bool {
+        self.jobs.iter().any(Job::open)
+    }
+
+    pub fn viewed_job(&self) -> Option<&Job> {
+        match &self.view {
+            View::Job(id) => self.job(*id),
+            View::Welcome | View::Saved(_) => None,
+        }
+    }
+
+    /// The picture that is looked at: the only one, the close one, or none of several.
+    pub fn current(&self) -> Option<Current<'_>> {
+        match &self.view {
+            View::Welcome => None,
+            View::Job(id) => {
+                let job = self.job(*id)?;
+                let index = match (job.pictures.len(), self.close_up) {
+                    (1, _) => 0,
+                    (_, close_up) => close_up?,
+                };
+                let picture = job.pictures.get(index)?.as_ref()?;
+                Some(Current {
+                    pixels: &picture.pixels,
+                    settings: Some(&picture.settings),
+                    recipe: None,
+                    picture: Some(picture),
+                    path: picture.path.as_deref(),
+                })
+            }
+            View::Saved(path) => {
+                let (opened_path, opened) = self.history.opened.as_ref()?;
+                let recipe = opened.recipe.as_ref();
+                (opened_path == path).then_some(Current {
+                    pixels: &opened.pixels,
+                    settings: recipe.and_then(|recipe| recipe.settings.as_ref()),
+                    recipe,
+                    picture: None,
+                    path: Some(path),
+                })
+            }
+        }
+    }
+
+    /// The file that is looked at, also while it is still being read.
+    pub fn current_path(&self) -> Option<&Path> {
+        match &self.view {
+            View::Saved(path) => Some(path),
+            View::Welcome | View::Job(_) => self.current()?.path,
+        }
+    }
+
+    /// The words that drew the current picture, as an accessible name.
+    pub fn current_prompt(&self) -> Option<&str> {
+        let current = self.current()?;
+        let prompt = match (current.settings, current.recipe) {
+            (Some(settings), _) => &settings.prompt,
+            (None, Some(recipe)) => &recipe.request.prompt,
+            (None, None) => return None,
+        };
+        Some(prompt.as_str())
+    }
+
+    /// The history that the search leaves.
+    pub fn history_matches(&self) -> Vec<&PathBuf> {
+        let query = self.history.query.trim().to_lowercase();
+        let matches = |path: &&PathBuf| {
+            query.is_empty()
+                || relative_name(path).to_lowercase().contains(&query)
+                || self
+                    .history
+                    .prompts
+                    .get(*path)
+                    .is_some_and(|prompt| prompt.to_lowercase().contains(&query))
+        };
+        self.history.paths.iter().filter(matches).collect()
+    }
+
+    /// Puts a new picture at the top of the history.
+    pub fn remember(&mut self, path: &Path, prompt: &str) {
+        self.history
+            .prompts
+            .insert(path.to_path_buf(), prompt.to_owned());
+        if !self.history.paths.iter().any(|known| known == path) {
+            self.history.paths.insert(0, path.to_path_buf());
+        }
+    }
+
+    /// Brings a picture back into the history, at its place.
+    pub fn put_back(&mut self, path: PathBuf) {
+        self.history.unreadable.remove(&path);
+        if self.history.paths.contains(&path) {
+            return;
+        }
+        let place = self.history.paths.partition_point(|known| *known > path);
+        self.history.paths.insert(place, path);
+    }
+
+    /// Forgets finished jobs that nobody looks at, so that their pictures leave the memory.
+    pub fn drop_old_jobs(&mut self) {
+        let viewed = match self.view {
+            View::Job(id) => Some(id),
+            View::Welcome | View::Saved(_) => None,
+        };
+        self.jobs.retain(|job| job.open() || Some(job.id) == viewed);
+    }
+
+    /// What the next Generate sends, but for the seed.
+    pub fn request(&self) -> GenerationRequest {
+        let mut request = self.settings.request.clone();
+        if request.upscale == Upscale::Auto && self.defaults().upscaler.is_none() {
+            request.upscale = Upscale::None;
+        }
+        request
+    }
+
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.toast = Some(Toast {
+            text: text.into(),
+            undo: None,
+            until: None,
+            bad: false,
+        });
+    }
+
+    pub fn complain(&mut self, text: impl Into<String>) {
+        self.say(text);
+        if let Some(toast) = &mut self.toast {
+            toast.bad = true;
+        }
+    }
+}
+
+/// The last part of a path, for people.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// `2026-11-24/00012-1234.png`: the folder and the file.
+pub fn relative_name(path: &Path) -> String {
+    match path.parent().and_then(Path::file_name) {
+        Some(folder) => format!("{}/{}", folder.to_string_lossy(), file_name(path)),
+        None => file_name(path),
+    }
+}
+
+/// A path as people write it: from their home folder on.
+pub fn friendly_path(path: &Path) -> String {
+    let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"));
+    let inside = home.as_ref().and_then(|home| path.strip_prefix(home).ok());
+    inside.unwrap_or(path).display().to_string()
+}
+
+/// A new seed that nobody chose, small enough for every program that reads it.
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.finish() & u64::from(u32::MAX)
+}
+
+/// Sizes to choose from: the model's own area in the usual shapes.
+pub fn size_presets(defaults: &ModelDefaults, latent_factor: u32) -> Vec<(&'static str, u32, u32)> {
+    let area = f64::from(defaults.width_px) * f64::from(defaults.height_px);
+    let grid = latent_factor
+        .max(defaults.width_px.min(defaults.height_px) / 8)
+        .max(1);
+    let round = |side: f64| ((side / f64::from(grid)).round() as u32).max(1) * grid;
+    [
+        ("Square", 1.0),
+        ("Portrait 3:4", 0.75),
+        ("Landscape 4:3", 4.0 / 3.0),
+        ("Tall 9:16", 9.0 / 16.0),
+        ("Wide 16:9", 16.0 / 9.0),
+    ]
+    .into_iter()
+    .map(|(name, aspect)| {
+        (
+            name,
+            round((area * aspect).sqrt()),
+            round((area / aspect).sqrt()),
+        )
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_keep_the_models_area_and_fit_its_latents() {
+        let sd1 = ModelDefaults {
+            width_px: 512,
+            height_px: 512,
+            ..UNKNOWN_MODEL.clone()
+        };
+        let presets = size_presets(&sd1, 8);
+        assert_eq!(presets[0], ("Square", 512, 512));
+        assert_eq!(presets[1], ("Portrait 3:4", 448, 576));
+        assert_eq!(presets[4], ("Wide 16:9", 704, 384));
+        let starter = ModelDefaults {
+            width_px: 64,
+            height_px: 64,
+            ..UNKNOWN_MODEL.clone()
+        };
+        for (name, width, height) in size_presets(&starter, 4) {
+            assert!(
+                width % 4 == 0 && height % 4 == 0 && width > 0,
+                "{name}: {width} x {height}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_restored_picture_returns_to_its_place() {
+        let mut state = State::default();
+        for name in ["a/00001-1.png", "a/00002-2.png", "b/00001-3.png"] {
+            state.remember(Path::new(name), "");
+        }
+        let gone = state.history.paths.remove(1);
+        state.put_back(gone.clone());
+        state.put_back(gone.clone());
+        assert_eq!(state.history.paths.len(), 3);
+        assert_eq!(state.history.paths[1], gone);
+    }
+}
