@@ -302,7 +302,7 @@ impl App {
             .fill(tokens.panel)
             .inner_margin(Margin::symmetric(14, 8));
         let drawer = narrow.controls_drawer;
-        if self.state.view != state::View::Welcome || self.state.busy() || drawer {
+        if progress::something_to_say(&self.state) || self.state.busy() || drawer {
             Panel::bottom("progress").frame(footer).show(ui, |ui| {
                 ui.spacing_mut().item_spacing.y = theme::SPACE_XS;
                 progress::progress_ui(ui, &self.state, actions);

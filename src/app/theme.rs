@@ -28,9 +28,12 @@ pub const LABEL_WIDTH: f32 = 74.0;
 /// Width of the values on the right edge of the controls.
 pub const VALUE_WIDTH: f32 = 60.0;
 /// Side of a picture in the history, before it is fitted to the panel.
-pub const THUMBNAIL: f32 = 104.0;
+pub const THUMBNAIL: f32 = 92.0;
 /// Of the pixels that are asked for, for screens with two pixels a point.
 pub const THUMBNAIL_PX: u32 = 224;
+/// Across a slider's handle, and through its rail.
+pub const HANDLE: f32 = 14.0;
+pub const RAIL: f32 = 4.0;
 pub const PROGRESS_HEIGHT: f32 = 6.0;
 pub const ICON: f32 = 16.0;
 pub const ICON_LARGE: f32 = 36.0;
@@ -38,6 +41,8 @@ pub const ICON_LARGE: f32 = 36.0;
 pub const HISTORY_FOLDS: f32 = 900.0;
 /// Below this window width the controls become a drawer.
 pub const CONTROLS_DRAWER: f32 = 640.0;
+/// Room that the actions below the picture need with their words.
+pub const ACTIONS_WIDTH: f32 = 500.0;
 pub const MIN_WINDOW: [f32; 2] = [480.0, 400.0];
 /// Longest motion, in seconds.
 pub const MOTION_SECS: f32 = 0.12;

@@ -4,7 +4,8 @@
 use std::ops::RangeInclusive;
 
 use egui::{
-    Align, Button, DragValue, Layout, Response, RichText, Slider, SliderClamping, Stroke, Ui, Vec2,
+    Align, Button, ComboBox, DragValue, Layout, Response, RichText, Slider, SliderClamping, Stroke,
+    Ui, Vec2,
 };
 
 use super::command::{Actions, UiCommand};
@@ -33,17 +34,7 @@ pub fn slider_row(ui: &mut Ui, label: &str, tooltip: &str, number: Number) -> Op
     ui.horizontal(|ui| {
         let name = row_label(ui, label, tooltip);
         let width = ui.available_width() - theme::VALUE_WIDTH - ui.spacing().item_spacing.x;
-        let slider = ui
-            .scope(|ui| {
-                slider_look(ui, width);
-                let slider = Slider::new(&mut slid, number.range.clone())
-                    .step_by(number.step)
-                    .max_decimals(number.decimals)
-                    .clamping(SliderClamping::Edits)
-                    .show_value(false);
-                ui.add(slider)
-            })
-            .inner;
+        let slider = slider_ui(ui, &mut slid, &number, width);
         let slider = slider.labelled_by(name.id).on_hover_text(tooltip);
         if slider.changed() {
             changed = Some(Changed::To(slid));
@@ -51,10 +42,9 @@ pub fn slider_row(ui: &mut Ui, label: &str, tooltip: &str, number: Number) -> Op
         if slider.interact(egui::Sense::click()).double_clicked() {
             changed = Some(Changed::ToDefault);
         }
-        let speed = number.step;
         let value = DragValue::new(&mut typed)
             .range(number.typed.clone())
-            .speed(speed)
+            .speed(number.step)
             .fixed_decimals(number.decimals);
         let value = ui.add_sized(Vec2::new(theme::VALUE_WIDTH, theme::ROW_HEIGHT), value);
         if value.labelled_by(name.id).changed() {
@@ -86,22 +76,45 @@ impl Changed {
     }
 }
 
-fn slider_look(ui: &mut Ui, width: f32) {
+/// egui's slider with a rail of our own: its handle and its rail would have one colour.
+fn slider_ui(ui: &mut Ui, value: &mut f64, number: &Number, width: f32) -> Response {
     let tokens = theme::tokens(ui);
-    ui.spacing_mut().slider_width = width.max(24.0);
-    ui.spacing_mut().interact_size.y = 20.0;
-    let visuals = ui.visuals_mut();
-    visuals.selection.bg_fill = tokens.accent;
-    visuals.widgets.inactive.bg_fill = tokens.control;
-    visuals.widgets.inactive.bg_stroke = Stroke::NONE;
-    visuals.widgets.inactive.corner_radius = 2.into();
-    visuals.widgets.inactive.fg_stroke = Stroke::NONE;
-    for widget in [&mut visuals.widgets.hovered, &mut visuals.widgets.active] {
-        widget.bg_fill = tokens.text;
-        widget.fg_stroke = Stroke::new(2.0, tokens.accent);
-    }
-    // The handle takes `inactive.bg_fill` too; as light as text, so that it stands out of the rail.
-    visuals.widgets.inactive.fg_stroke = Stroke::new(2.0, tokens.text);
+    let rail = ui.painter().add(egui::Shape::Noop);
+    let response = ui
+        .scope(|ui| {
+            let spacing = ui.spacing_mut();
+            spacing.slider_width = width.max(24.0);
+            spacing.slider_rail_height = 0.0;
+            spacing.interact_size.y = theme::HANDLE * 2.5 / 2.0;
+            let widgets = &mut ui.visuals_mut().widgets;
+            widgets.inactive.bg_fill = tokens.text;
+            widgets.hovered.bg_fill = tokens.text;
+            widgets.active.bg_fill = tokens.text;
+            widgets.inactive.fg_stroke = Stroke::new(2.0, tokens.panel);
+            widgets.hovered.fg_stroke = Stroke::new(2.0, tokens.accent);
+            widgets.active.fg_stroke = Stroke::new(2.0, tokens.accent);
+            let slider = Slider::new(value, number.range.clone())
+                .step_by(number.step)
+                .max_decimals(number.decimals)
+                .clamping(SliderClamping::Edits)
+                .trailing_fill(false)
+                .show_value(false);
+            ui.add(slider)
+        })
+        .inner;
+    let (start, end) = (*number.range.start(), *number.range.end());
+    let share = ((*value - start) / (end - start)).clamp(0.0, 1.0) as f32;
+    let area = response.rect;
+    let whole = egui::Rect::from_center_size(area.center(), Vec2::new(area.width(), theme::RAIL));
+    let radius = area.height() / 2.5;
+    let mut filled = whole;
+    filled.max.x = egui::lerp(area.left() + radius..=area.right() - radius, share);
+    let shapes = vec![
+        egui::Shape::rect_filled(whole, theme::RAIL / 2.0, tokens.control),
+        egui::Shape::rect_filled(filled, theme::RAIL / 2.0, tokens.accent),
+    ];
+    ui.painter().set(rail, egui::Shape::Vec(shapes));
+    response
 }
 
 /// The label of a row of the controls, on the left edge.
@@ -126,10 +139,10 @@ pub fn icon_button(ui: &mut Ui, icon: &'static str, text: &str) -> Response {
 
 /// A button with an icon alone; its word is the accessible name, its meaning the tooltip.
 pub fn bare_icon(ui: &mut Ui, icon: &'static str, name: &str, tooltip: &str) -> Response {
-    let button = Button::new(icons::atom(icon))
-        .frame_when_inactive(false)
-        .min_size(Vec2::splat(theme::ROW_HEIGHT));
-    ui.add(button).on_hover_text(tooltip).accessible_name(name)
+    let button = Button::new(icons::atom(icon)).frame_when_inactive(false);
+    square(ui, button)
+        .on_hover_text(tooltip)
+        .accessible_name(name)
 }
 
 /// The same, as a switch.
@@ -141,18 +154,24 @@ pub fn icon_switch(
     tooltip: &str,
 ) -> Response {
     let tokens = theme::tokens(ui);
-    let atom = if on {
-        icons::colored(icon, tokens.accent)
-    } else {
-        icons::colored(icon, tokens.quiet)
+    let color = if on { tokens.text } else { tokens.quiet };
+    let mut button = Button::new(icons::colored(icon, color)).selected(on);
+    button = match on {
+        true => button.fill(tokens.raised_hover),
+        false => button.frame_when_inactive(false),
     };
-    let mut button = Button::new(atom)
-        .min_size(Vec2::splat(theme::ROW_HEIGHT))
-        .selected(on);
-    if !on {
-        button = button.frame_when_inactive(false);
-    }
-    ui.add(button).on_hover_text(tooltip).accessible_name(name)
+    square(ui, button)
+        .on_hover_text(tooltip)
+        .accessible_name(name)
+}
+
+/// A button as wide as it is high.
+fn square(ui: &mut Ui, button: Button<'_>) -> Response {
+    ui.scope(|ui| {
+        ui.spacing_mut().button_padding = Vec2::splat((theme::ROW_HEIGHT - theme::ICON) / 2.0);
+        ui.add(button)
+    })
+    .inner
 }
 
 /// A button for a command: its word, its icon, its tooltip with the key.
@@ -168,6 +187,25 @@ pub fn command_button(
         .inner
         .on_hover_text(command.hover(ui.ctx()))
         .on_disabled_hover_text(command.info().tooltip);
+    if response.clicked() {
+        actions.ui(command);
+    }
+    response
+}
+
+/// The same without its word, which is the accessible name.
+pub fn command_icon(
+    ui: &mut Ui,
+    icon: &'static str,
+    command: UiCommand,
+    enabled: bool,
+    actions: &mut Actions,
+) -> Response {
+    let info = command.info();
+    let hover = format!("{}: {}", info.text, command.hover(ui.ctx()));
+    let response = ui
+        .add_enabled_ui(enabled, |ui| bare_icon(ui, icon, info.text, &hover))
+        .inner;
     if response.clicked() {
         actions.ui(command);
     }
@@ -250,7 +288,56 @@ pub fn bar(ui: &mut Ui, fraction: f32, width: f32, height: f32, name: &str) -> R
     response
 }
 
-/// A switch in words: a box to tick, with its label on the left edge of the controls.
+/// A box to tick, with its words.
 pub fn tick_row(ui: &mut Ui, on: &mut bool, text: &str, tooltip: &str) -> Response {
-    ui.checkbox(on, text).on_hover_text(tooltip)
+    let tokens = theme::tokens(ui);
+    ui.scope(|ui| {
+        let widgets = &mut ui.visuals_mut().widgets;
+        widgets.inactive.bg_stroke = Stroke::new(1.0, tokens.control);
+        widgets.hovered.bg_stroke = Stroke::new(1.0, tokens.text);
+        ui.checkbox(on, text)
+    })
+    .inner
+    .on_hover_text(tooltip)
+}
+
+/// A menu of values: `None` where nothing else was chosen. Its name is for screen readers.
+pub fn combo<T: PartialEq + Copy>(
+    ui: &mut Ui,
+    name: &str,
+    chosen: T,
+    rows: &[(T, &str, &str)],
+) -> Option<T> {
+    let row = rows.iter().find(|(value, _, _)| *value == chosen);
+    let (text, tooltip) = row.map_or(("", ""), |(_, text, tooltip)| (*text, *tooltip));
+    let mut picked = None;
+    let combo = ComboBox::from_id_salt(name)
+        .selected_text(text)
+        .width(ui.available_width())
+        .icon(|ui, rect, visuals, _| {
+            let color = visuals.fg_stroke.color;
+            icons::paint(
+                ui.painter(),
+                rect.center(),
+                icons::CARET_DOWN,
+                theme::HINT,
+                color,
+            );
+        })
+        .show_ui(ui, |ui| {
+            for (value, text, tooltip) in rows {
+                let mut entry = ui.selectable_label(*value == chosen, *text);
+                if !tooltip.is_empty() {
+                    entry = entry.on_hover_text(*tooltip);
+                }
+                if entry.clicked() && *value != chosen {
+                    picked = Some(*value);
+                }
+            }
+        });
+    let response = combo.response.accessible_name(name);
+    if !tooltip.is_empty() {
+        response.on_hover_text(tooltip);
+    }
+    picked
 }

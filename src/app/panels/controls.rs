@@ -1,6 +1,6 @@
 //! The left panel: prompt, sliders, size, seed, sampler, Generate.
 
-use egui::{Align, Button, ComboBox, DragValue, Layout, ScrollArea, Ui, Vec2};
+use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
 
 use super::prompt::prompt_ui;
 use crate::app::command::{Actions, UiCommand};
@@ -13,6 +13,8 @@ use crate::request::{SAMPLERS, SCHEDULES, Upscale};
 const MAX_IMAGES: f64 = 100.0;
 /// Longest side that can be typed, in pixels.
 const MAX_SIDE: u32 = 4096;
+/// Room for the sign between width and height.
+const TIMES_WIDTH: f32 = 12.0;
 /// Largest seed that can be typed: what a float holds exactly. Larger ones come from pictures.
 const MAX_TYPED_SEED: u64 = 1 << 53;
 
@@ -85,7 +87,8 @@ fn size_ui(ui: &mut Ui, state: &mut State) {
             ((ui.available_width() - 2.0 * theme::ROW_HEIGHT - 12.0 - 4.0 * theme::SPACE_XS) / 2.0)
                 .max(40.0);
         side_field(ui, &mut width, factor, field, "Width");
-        ui.label(theme::hint(ui, "×"));
+        let times = egui::Label::new(theme::hint(ui, "×"));
+        ui.add_sized(Vec2::new(TIMES_WIDTH, theme::ROW_HEIGHT), times);
         side_field(ui, &mut height, factor, field, "Height");
         if widgets::bare_icon(
             ui,
@@ -217,56 +220,34 @@ fn sampler_ui(ui: &mut Ui, state: &mut State) {
     let upscaler = defaults.upscaler.is_some();
     let request = &mut state.settings.request;
     ui.horizontal(|ui| {
-        let label = row_label(
+        row_label(
             ui,
             "Method",
             "Sampler: the algorithm that walks from noise to picture",
         );
+        let rows: Vec<_> = SAMPLERS
+            .iter()
+            .map(|info| (info.id, info.label, info.tooltip))
+            .collect();
         let chosen = request.sampler.unwrap_or(sampler);
-        let combo = ComboBox::from_id_salt("sampler")
-            .selected_text(chosen.info().label)
-            .width(ui.available_width());
-        let combo = combo.show_ui(ui, |ui| {
-            for info in SAMPLERS {
-                if ui
-                    .selectable_label(info.id == chosen, info.label)
-                    .on_hover_text(info.tooltip)
-                    .clicked()
-                {
-                    request.sampler = (info.id != sampler).then_some(info.id);
-                }
-            }
-        });
-        combo
-            .response
-            .labelled_by(label.id)
-            .on_hover_text(chosen.info().tooltip);
+        if let Some(id) = widgets::combo(ui, "Sampling method", chosen, &rows) {
+            request.sampler = (id != sampler).then_some(id);
+        }
     });
     ui.horizontal(|ui| {
-        let label = row_label(
+        row_label(
             ui,
             "Schedule",
             "How the steps are spread over the noise levels",
         );
+        let rows: Vec<_> = SCHEDULES
+            .iter()
+            .map(|info| (info.id, info.label, info.tooltip))
+            .collect();
         let chosen = request.schedule.unwrap_or(schedule);
-        let combo = ComboBox::from_id_salt("schedule")
-            .selected_text(chosen.info().label)
-            .width(ui.available_width());
-        let combo = combo.show_ui(ui, |ui| {
-            for info in SCHEDULES {
-                if ui
-                    .selectable_label(info.id == chosen, info.label)
-                    .on_hover_text(info.tooltip)
-                    .clicked()
-                {
-                    request.schedule = (info.id != schedule).then_some(info.id);
-                }
-            }
-        });
-        combo
-            .response
-            .labelled_by(label.id)
-            .on_hover_text(chosen.info().tooltip);
+        if let Some(id) = widgets::combo(ui, "Noise schedule", chosen, &rows) {
+            request.schedule = (id != schedule).then_some(id);
+        }
     });
     if upscaler {
         let mut on = request.upscale != Upscale::None;
@@ -289,7 +270,7 @@ pub fn generate_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
         .as_ref()
         .map(|shortcut| ui.ctx().format_shortcut(shortcut));
     let hover = UiCommand::Generate.hover(ui.ctx());
-    ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
+    ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
         let full = ui.available_width();
         let (text, width) = if state.busy() {
             ("Add to queue", full - 96.0)

@@ -57,7 +57,7 @@ fn job_ui(
     let nothing = job.pictures.iter().all(Option::is_none)
         && (0..job.pictures.len()).all(|index| textures.job(job.id, index).is_none());
     if let JobStatus::Failed(failure) = &job.status
-        && nothing
+        && job.pictures.iter().all(Option::is_none)
     {
         return failure::failure_ui(ui, failure, state, actions);
     }

@@ -9,13 +9,27 @@ use crate::app::{icons, theme, widgets};
 use crate::worker::message::{Failure, Progress, Stage};
 
 pub fn progress_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
-    if let Some(job) = state.active_job().filter(|job| job.running()) {
+    let drawing = state.active_job().filter(|job| job.running());
+    if let Some(job) = drawing {
         drawing_ui(ui, job, actions);
-    } else if state.view != View::Welcome {
+    }
+    if !something_to_say(state) {
+        return;
+    }
+    if drawing.is_none() {
         outcome_ui(ui, state, actions);
     }
-    if state.view != View::Welcome {
-        actions_ui(ui, state, actions);
+    actions_ui(ui, state, actions);
+}
+
+/// Whether there is a picture, or one to come, to say something about.
+pub fn something_to_say(state: &State) -> bool {
+    match &state.view {
+        View::Welcome => false,
+        View::Saved(path) => !state.history.unreadable.contains_key(path),
+        View::Job(_) => state
+            .viewed_job()
+            .is_some_and(|job| job.open() || job.pictures.iter().any(Option::is_some)),
     }
 }
 
@@ -193,11 +207,16 @@ fn actions_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
     ui.add_enabled_ui(!shown, |ui| {
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = theme::SPACE_XS;
-            widgets::command_button(ui, icons::SAVE, UiCommand::SaveAs, storable, actions);
-            widgets::command_button(ui, icons::COPY, UiCommand::Copy, picture, actions);
-            widgets::command_button(ui, icons::REUSE, UiCommand::Reuse, known, actions);
-            widgets::command_button(ui, icons::VARY, UiCommand::Vary, known, actions);
-            widgets::command_button(ui, icons::ENLARGE, UiCommand::Enlarge, saved, actions);
+            // In a narrow window the words move into the tooltips.
+            let button = match ui.available_width() < theme::ACTIONS_WIDTH {
+                true => widgets::command_icon,
+                false => widgets::command_button,
+            };
+            button(ui, icons::SAVE, UiCommand::SaveAs, storable, actions);
+            button(ui, icons::COPY, UiCommand::Copy, picture, actions);
+            button(ui, icons::REUSE, UiCommand::Reuse, known, actions);
+            button(ui, icons::VARY, UiCommand::Vary, known, actions);
+            button(ui, icons::ENLARGE, UiCommand::Enlarge, saved, actions);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.add_enabled_ui(saved, |ui| {
                     let command = UiCommand::Delete;

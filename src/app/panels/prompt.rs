@@ -44,6 +44,10 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
     if state.focus_prompt {
         state.focus_prompt = false;
         response.request_focus();
+        let mut edit = TextEdit::load_state(ui.ctx(), prompt_id()).unwrap_or_default();
+        let end = CCursor::end_of_str(&state.settings.request.prompt);
+        edit.cursor.set_char_range(Some(CCursorRange::one(end)));
+        TextEdit::store_state(ui.ctx(), prompt_id(), edit);
     }
     if let Some(count) = token_text(state) {
         let at = response.rect.right_bottom() - egui::vec2(10.0, 6.0);

@@ -1,7 +1,7 @@
 //! The settings: folders, file format, look, device. It takes the settings apart by name, so that a
 //! forgotten one does not compile.
 
-use egui::{Align, ComboBox, Id, Layout, Modal, Ui, Vec2};
+use egui::{Align, Id, Layout, Modal, Ui, Vec2};
 
 use crate::app::command::{Action, Actions, UiCommand};
 use crate::app::state::{State, friendly_path};
@@ -69,8 +69,12 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
     });
     let formats = PictureFormat::ALL.map(|format| (format, format_label(format)));
     choice(ui, "File format", format, &formats);
-    ui.checkbox(previews, "Show pictures while they form")
-        .on_hover_text("Costs a little time at every step");
+    widgets::tick_row(
+        ui,
+        previews,
+        "Show pictures while they form",
+        "Costs a little time at every step",
+    );
     section(ui, "Look");
     choice(
         ui,
@@ -93,8 +97,12 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
             *zoom = percent / 100.0;
         }
     });
-    ui.checkbox(reduce_motion, "No motion")
-        .on_hover_text("Panels and menus appear at once");
+    widgets::tick_row(
+        ui,
+        reduce_motion,
+        "No motion",
+        "Panels and menus appear at once",
+    );
     section(ui, "Engine");
     let GenerationRequest { device, dtype, .. } = request;
     choice(
@@ -173,18 +181,12 @@ fn row(ui: &mut Ui, label: &str, content: impl FnOnce(&mut Ui)) {
 
 fn choice<T: PartialEq + Copy>(ui: &mut Ui, label: &str, value: &mut T, all: &[(T, &'static str)]) {
     row(ui, label, |ui| {
-        let chosen = all
+        let rows: Vec<_> = all
             .iter()
-            .find(|(each, _)| each == value)
-            .map_or("", |(_, text)| text);
-        let combo = ComboBox::from_id_salt(label)
-            .selected_text(chosen)
-            .width(ui.available_width());
-        let combo = combo.show_ui(ui, |ui| {
-            for (each, text) in all {
-                ui.selectable_value(value, *each, *text);
-            }
-        });
-        combo.response.accessible_name(label);
+            .map(|(value, text)| (*value, *text, ""))
+            .collect();
+        if let Some(picked) = widgets::combo(ui, label, *value, &rows) {
+            *value = picked;
+        }
     });
 }
