@@ -43,6 +43,8 @@ pub const HISTORY_FOLDS: f32 = 900.0;
 pub const CONTROLS_DRAWER: f32 = 640.0;
 /// Room that the actions below the picture need with their words.
 pub const ACTIONS_WIDTH: f32 = 500.0;
+pub const IDEAS_WIDTH: f32 = 340.0;
+pub const IDEAS_HEIGHT: f32 = 380.0;
 pub const MIN_WINDOW: [f32; 2] = [480.0, 400.0];
 /// Longest motion, in seconds.
 pub const MOTION_SECS: f32 = 0.12;
@@ -144,6 +146,11 @@ pub fn title(text: impl Into<String>) -> egui::RichText {
 /// Hints and units.
 pub fn hint(ui: &egui::Ui, text: impl Into<String>) -> egui::RichText {
     egui::RichText::new(text).size(HINT).color(tokens(ui).quiet)
+}
+
+/// The frame of the windows over the window.
+pub fn dialog_frame(ui: &egui::Ui) -> egui::Frame {
+    egui::Frame::popup(ui.style()).inner_margin(Margin::same(20))
 }
 
 /// Gives both themes to egui. Called once, and again when motion is switched.

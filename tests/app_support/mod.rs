@@ -14,6 +14,7 @@ use easel::worker::message::{
     Stage,
 };
 use easel::worker::{Ends, channel};
+use egui_kittest::Harness;
 
 /// A script for the worker's end.
 pub struct Script {
@@ -44,10 +45,22 @@ pub fn nobody_answers() -> Ask {
     Box::new(|_, _| {})
 }
 
-/// A window and the script behind it.
-pub fn window(ctx: &egui::Context, setup: Setup) -> (App, Script) {
+/// A window of this size that egui_kittest drives.
+pub fn harness(size: [f32; 2], setup: Setup) -> (Harness<'static, App>, Script) {
     let (handle, ends) = channel();
-    (App::new(ctx, handle, setup), Script { ends })
+    let harness = Harness::builder()
+        .with_size(size)
+        .with_max_steps(8)
+        .build_eframe(move |creation| App::new(&creation.egui_ctx, handle, setup));
+    (harness, Script { ends })
+}
+
+/// A window with the starter ready, after its first frames.
+pub fn ready() -> (Harness<'static, App>, Script) {
+    let (mut harness, script) = harness([1280.0, 820.0], setup(settings()));
+    script.ready();
+    harness.run();
+    (harness, script)
 }
 
 pub fn card() -> ModelCard {
@@ -256,6 +269,16 @@ impl Script {
                 .map(|index| ball(64, index as u64, 1.0 - step as f32 / steps as f32))
                 .collect(),
         });
+    }
+
+    /// Draws a job to its end.
+    pub fn draw(&self, job: &Job) -> Vec<PathBuf> {
+        self.start(job);
+        self.step(job, 20, 20);
+        let count = job.request.count.unwrap_or(1) as usize;
+        let paths = (0..count).map(|index| self.picture(job, index)).collect();
+        self.finish(job.id);
+        paths
     }
 
     /// One picture of a job, saved.

@@ -17,31 +17,33 @@ const MORE: [(&str, &str); 3] = [
 ];
 
 pub fn help_ui(ui: &mut Ui, state: &mut State) {
-    let modal = Modal::new(Id::unique("help")).show(ui.ctx(), |ui| {
-        ui.set_width(420.0_f32.min(ui.ctx().content_rect().width() - 48.0));
-        ui.label(theme::title(UiCommand::Help.info().text).size(15.0));
-        ui.add_space(theme::SPACE_S);
-        let height = ui.ctx().content_rect().height() - 160.0;
-        egui::ScrollArea::vertical()
-            .max_height(height)
-            .show(ui, |ui| {
-                Grid::new("keys")
-                    .num_columns(2)
-                    .spacing([theme::SPACE_XL, theme::SPACE_S])
-                    .show(ui, |ui| {
-                        for info in COMMANDS {
-                            if let Some(shortcut) = &info.shortcut {
-                                key_row(ui, &key_text(ui.ctx(), shortcut), info.tooltip);
+    let modal = Modal::new(Id::unique("help"))
+        .frame(theme::dialog_frame(ui))
+        .show(ui.ctx(), |ui| {
+            ui.set_width(420.0_f32.min(ui.ctx().content_rect().width() - 48.0));
+            ui.label(theme::title(UiCommand::Help.info().text).size(15.0));
+            ui.add_space(theme::SPACE_S);
+            let height = ui.ctx().content_rect().height() - 160.0;
+            egui::ScrollArea::vertical()
+                .max_height(height)
+                .show(ui, |ui| {
+                    Grid::new("keys")
+                        .num_columns(2)
+                        .spacing([theme::SPACE_XL, theme::SPACE_S])
+                        .show(ui, |ui| {
+                            for info in COMMANDS {
+                                if let Some(shortcut) = &info.shortcut {
+                                    key_row(ui, &key_text(ui.ctx(), shortcut), info.tooltip);
+                                }
                             }
-                        }
-                        for (key, meaning) in MORE {
-                            key_row(ui, key, meaning);
-                        }
-                    });
-            });
-        ui.add_space(theme::SPACE_M);
-        ui.button("Close").clicked()
-    });
+                            for (key, meaning) in MORE {
+                                key_row(ui, key, meaning);
+                            }
+                        });
+                });
+            ui.add_space(theme::SPACE_M);
+            ui.button("Close").clicked()
+        });
     if modal.should_close() || modal.inner {
         state.dialog = None;
     }

@@ -25,7 +25,7 @@ pub fn ideas_button(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
 }
 
 fn ideas_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
-    ui.set_width(340.0);
+    ui.set_width(theme::IDEAS_WIDTH);
     let search = TextEdit::singleline(&mut state.ideas_query)
         .desired_width(f32::INFINITY)
         .margin(egui::Margin::symmetric(10, 6))
@@ -36,7 +36,8 @@ fn ideas_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
         return;
     };
     ScrollArea::vertical()
-        .max_height(380.0)
+        .max_height(theme::IDEAS_HEIGHT)
+        .min_scrolled_height(theme::IDEAS_HEIGHT)
         .auto_shrink([false, true])
         .show(ui, |ui| {
             let mut any = false;

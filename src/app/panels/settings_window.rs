@@ -13,19 +13,21 @@ const LABELS: f32 = 120.0;
 
 pub fn settings_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
     let folder = friendly_path(&state.settings.pictures_folder());
-    let modal = Modal::new(Id::unique("settings")).show(ui.ctx(), |ui| {
-        ui.set_width(460.0_f32.min(ui.ctx().content_rect().width() - 48.0));
-        ui.label(theme::title("Settings").size(15.0));
-        ui.add_space(theme::SPACE_S);
-        let height = ui.ctx().content_rect().height() - 160.0;
-        egui::ScrollArea::vertical()
-            .max_height(height)
-            .show(ui, |ui| {
-                rows_ui(ui, &mut state.settings, &folder, actions);
-            });
-        ui.add_space(theme::SPACE_M);
-        ui.button("Close").clicked()
-    });
+    let modal = Modal::new(Id::unique("settings"))
+        .frame(theme::dialog_frame(ui))
+        .show(ui.ctx(), |ui| {
+            ui.set_width(460.0_f32.min(ui.ctx().content_rect().width() - 48.0));
+            ui.label(theme::title("Settings").size(15.0));
+            ui.add_space(theme::SPACE_S);
+            let height = ui.ctx().content_rect().height() - 160.0;
+            egui::ScrollArea::vertical()
+                .max_height(height)
+                .show(ui, |ui| {
+                    rows_ui(ui, &mut state.settings, &folder, actions);
+                });
+            ui.add_space(theme::SPACE_M);
+            ui.button("Close").clicked()
+        });
     if modal.should_close() || modal.inner {
         state.dialog = None;
     }
