@@ -111,7 +111,7 @@ fn answer(script: &Script, command: FileCommand) {
             script.say(Event::PictureOpened { path, opened });
         }
         FileCommand::CountTokens { prompt, .. } => {
-            let tokens = prompt.split_whitespace().count();
+            let tokens = Some(prompt.split_whitespace().count());
             script.say(Event::TokensCounted { prompt, tokens });
         }
         FileCommand::Delete { path } => script.say(Event::Deleted { path }),

@@ -53,8 +53,8 @@ pub enum Error {
     OutOfMemory { details: String },
 
     /// The network produced values that are not numbers.
-    #[error("The model produced invalid values (NaN) at step {step}")]
-    NotANumber { step: usize },
+    #[error("The model produced invalid values (NaN) when {when}")]
+    NotANumber { when: String },
 
     /// libtorch reported something else.
     #[error("The drawing engine failed")]

@@ -1,9 +1,14 @@
 //! Writing files so that a crash or a full disk never leaves half of one.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use crate::error::{Error, Result};
+
+/// Bytes read at once while a file is hashed.
+const HASHED_AT_ONCE: usize = 1 << 20;
 
 /// Writes `bytes` to `path`: a temporary file in the same folder, flushed to the disk, then renamed.
 /// The folder is made where it is missing. What was at `path` is replaced whole or not at all.
@@ -11,20 +16,92 @@ use crate::error::{Error, Result};
 /// Errors: [`Error::Io`] ("Saving") with the path.
 pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::io("Saving", path, source);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+    let file = write_beside(path, bytes).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// As [`atomic_write`], but never replaces: `false` where something is at `path` already.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path.
+pub fn atomic_write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let failed = |source| Error::io("Saving", path, source);
+    let file = write_beside(path, bytes).map_err(failed)?;
+    let written = match file.persist_noclobber(path) {
+        Ok(_) => true,
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        // Some network drives know neither hard links nor a rename that refuses to replace.
+        Err(error) => claim_and_persist(error.file, path).map_err(failed)?,
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    if written {
+        sync_folder(path);
+    }
+    Ok(written)
+}
+
+/// A temporary file beside `path` that holds `bytes` and is on the disk.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new()
         .prefix(".easel-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    allow_reading(file.as_file()).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    allow_reading(file.as_file())?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Takes the name with an empty file, which no two programs can do at once, then replaces that.
+fn claim_and_persist(file: NamedTempFile, path: &Path) -> std::io::Result<bool> {
+    match std::fs::File::create_new(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(true)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes a rename last through a power failure, where the system can do that.
+fn sync_folder(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(folder) = std::fs::File::open(folder_of(path)) {
+        // The file itself is safe already; not every file system syncs folders.
+        let _ = folder.sync_all();
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// The sha256 of a file, 64 hex digits. Reads it whole, a piece at a time.
+///
+/// Errors: [`Error::Io`] ("Reading") with the path.
+pub fn sha256_hex(path: &Path) -> Result<String> {
+    use sha2::Digest;
+    let failed = |source| Error::io("Reading", path, source);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = vec![0; HASHED_AT_ONCE];
+    loop {
+        match file.read(&mut piece).map_err(failed)? {
+            0 => break,
+            length => hasher.update(piece.get(..length).unwrap_or_default()),
+        }
+    }
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// Temporary files are private to their owner; a finished file is as readable as any other.
@@ -60,5 +137,22 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_another_whichever_way_the_name_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture.png");
+        assert!(atomic_write_new(&path, b"first").unwrap());
+        assert!(!atomic_write_new(&path, b"second").unwrap());
+        let file = write_beside(&path, b"third").unwrap();
+        assert!(!claim_and_persist(file, &path).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+
+        let other = folder.path().join("other.png");
+        let file = write_beside(&other, b"fourth").unwrap();
+        assert!(claim_and_persist(file, &other).unwrap());
+        assert_eq!(std::fs::read(&other).unwrap(), b"fourth");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

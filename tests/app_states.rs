@@ -431,9 +431,7 @@ fn a_broken_model_offers_another_one() {
 #[test]
 fn without_a_model_the_window_says_what_one_is_and_opens_one() {
     let mut options = setup(settings());
-    options.ask = Box::new(|question, reply| {
-        reply.give(question, PathBuf::from("/models/photo.safetensors"))
-    });
+    options.ask = Box::new(|question, reply| reply.give(question, PathBuf::from("/models/photo")));
     let (mut window, script) = harness([1280.0, 820.0], options);
     script.say(Event::ModelsFound(Vec::new()));
     window.run();
@@ -441,10 +439,10 @@ fn without_a_model_the_window_says_what_one_is_and_opens_one() {
     let generate = window.get_by_role_and_label(Role::Button, "Generate");
     assert!(generate.accesskit_node().is_disabled());
     script.files();
-    button(&mut window, "Open a model file…");
+    button(&mut window, "Open a model folder…");
     window.run();
     let files = script.files();
-    let photo = PathBuf::from("/models/photo.safetensors");
+    let photo = PathBuf::from("/models/photo");
     assert!(files.iter().any(|command| matches!(command, FileCommand::FindModels { folders } if *folders == [photo.clone()])));
     script.say(Event::ModelsFound(vec![big_card()]));
     window.run();
@@ -662,7 +660,7 @@ fn a_dropped_picture_offers_its_settings_and_a_dropped_model_to_open_it() {
     let settings = &window.state().state().settings;
     assert_eq!(settings.request, request);
     assert!(settings.seed_locked);
-    drop_file(&mut window, &PathBuf::from("/models/photo.safetensors"));
+    drop_file(&mut window, &PathBuf::from("/models/photo"));
     button(&mut window, "Open the model");
     assert!(script.files().iter().any(
         |command| matches!(command, FileCommand::FindModels { folders } if folders.len() == 1)
@@ -703,7 +701,7 @@ fn the_token_count_is_the_workers_and_nothing_before_it_answers() {
     // The first question was about the empty prompt; the next one follows its answer.
     script.say(Event::TokensCounted {
         prompt: String::new(),
-        tokens: 0,
+        tokens: Some(0),
     });
     window.run();
     let asked = script
@@ -716,12 +714,12 @@ fn the_token_count_is_the_workers_and_nothing_before_it_answers() {
     assert_eq!(asked.as_deref(), Some("a fox"));
     script.say(Event::TokensCounted {
         prompt: "a fox".to_owned(),
-        tokens: 2,
+        tokens: Some(2),
     });
     window.run();
     assert_eq!(
         window.state().state().tokens.counted,
-        Some(("a fox".to_owned(), 2))
+        Some(("a fox".to_owned(), Some(2)))
     );
 }
 

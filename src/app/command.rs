@@ -63,7 +63,6 @@ pub enum UiCommand {
     Newer,
     Older,
     FullPicture,
-    ChooseModelFile,
     ChooseModelFolder,
     ChoosePicturesFolder,
     ToggleHistory,
@@ -199,12 +198,6 @@ pub const COMMANDS: &[CommandInfo] = &[
         "Full picture",
         "Show nothing but the picture; again, or Esc, to come back",
         plain(Key::F11),
-    ),
-    row(
-        UiCommand::ChooseModelFile,
-        "Open a model file…",
-        "Choose a .safetensors file",
-        None,
     ),
     row(
         UiCommand::ChooseModelFolder,

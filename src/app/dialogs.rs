@@ -11,7 +11,6 @@ use crate::worker::message::Picture;
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub enum Question {
-    ModelFile,
     ModelFolder,
     PicturesFolder,
     /// Where to, and under which name.
@@ -62,10 +61,6 @@ pub fn system() -> Ask {
 fn show(question: &Question) -> Option<PathBuf> {
     let dialog = rfd::FileDialog::new();
     match question {
-        Question::ModelFile => dialog
-            .set_title("Open a model")
-            .add_filter("Models", &["safetensors"])
-            .pick_file(),
         Question::ModelFolder => dialog.set_title("Open a model folder").pick_folder(),
         Question::PicturesFolder => dialog.set_title("Where finished pictures go").pick_folder(),
         Question::SaveAs(picture) => dialog

@@ -61,7 +61,6 @@ impl App {
             UiCommand::Newer => self.walk(ctx, Direction::Newer),
             UiCommand::Older => self.walk(ctx, Direction::Older),
             UiCommand::FullPicture => self.toggle_full_picture(ctx),
-            UiCommand::ChooseModelFile => self.question(ctx, Question::ModelFile),
             UiCommand::ChooseModelFolder => self.question(ctx, Question::ModelFolder),
             UiCommand::ChoosePicturesFolder => self.question(ctx, Question::PicturesFolder),
             UiCommand::ToggleHistory => self.toggle_history(ctx),
@@ -182,7 +181,7 @@ impl App {
             Remedy::ChooseModel if self.state.models.found.len() > 1 => {
                 Popup::open_id(ctx, top_bar::model_menu_id())
             }
-            Remedy::ChooseModel => self.question(ctx, Question::ModelFile),
+            Remedy::ChooseModel => self.question(ctx, Question::ModelFolder),
             Remedy::ChooseFolder => self.question(ctx, Question::PicturesFolder),
         }
     }

@@ -90,6 +90,8 @@ impl App {
                 self.state.tokens.asked = None;
                 self.state.tokens.counted = Some((prompt, tokens));
             }
+            // The file manager itself is the answer.
+            Event::ShownInFolder { .. } => {}
             Event::FileFailed(failure) => self.state.complain(failure.message),
         }
     }
@@ -256,7 +258,7 @@ impl App {
 
     fn on_answer(&mut self, answer: Answer) {
         match answer.question {
-            Question::ModelFile | Question::ModelFolder => self.open_model(answer.path),
+            Question::ModelFolder => self.open_model(answer.path),
             Question::PicturesFolder => self.state.settings.pictures = Some(answer.path),
             Question::SaveAs(picture) => {
                 self.send_file(FileCommand::SaveAs {

@@ -20,7 +20,7 @@ mod widgets;
 
 use std::path::PathBuf;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use egui::{CentralPanel, Context, Frame, Margin, Panel, Ui, vec2};
 
 use self::command::{Action, Actions};
@@ -33,6 +33,9 @@ use crate::error::{Error, Result};
 use crate::request::{DeviceChoice, DtypeChoice};
 use crate::settings::{self, Saver, Settings, WindowPlace};
 use crate::worker::Handle;
+
+/// Answers of file dialogs that may wait; more than a person opens.
+const ANSWERS_WAITING: usize = 16;
 
 /// Asks the window for a new frame, from any thread.
 pub type Wake = Box<dyn Fn() + Send + Sync>;
@@ -148,7 +151,7 @@ impl App {
             saver,
             saved: settings,
             ask,
-            answers: unbounded(),
+            answers: bounded(ANSWERS_WAITING),
             last_job: 0,
             escaped_at: None,
             asked_model: None,

@@ -202,7 +202,8 @@ pub enum Offer {
 /// Tokens of the prompt, as the worker counted them.
 #[derive(Clone, Debug, Default)]
 pub struct TokenCount {
-    pub counted: Option<(String, usize)>,
+    /// `None`: the model cannot say.
+    pub counted: Option<(String, Option<usize>)>,
     /// The question that is on its way.
     pub asked: Option<String>,
 }

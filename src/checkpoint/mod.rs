@@ -1,1 +1,14 @@
 //! Model files to named tensors.
+//!
+//! The first station of a model on its way to the networks: [`find_weights`] names the files of a
+//! folder, [`headers`] tells what they hold without reading it, [`load`] brings them onto a device.
+//! Nothing here knows a network.
+
+mod find;
+mod header;
+mod load;
+
+pub use find::find_weights;
+pub use header::{TensorHeader, headers};
+pub use load::{NamedTensors, load};
+pub use safetensors::Dtype;

@@ -1,1 +1,13 @@
 //! One generation: request to plan, plan to latents, latents to picture.
+
+mod generate;
+mod guidance;
+mod picture;
+mod plan;
+mod upscale;
+
+pub use generate::{Drawn, Watcher, generate};
+pub use guidance::GuidedDenoiser;
+pub use picture::{pixels_from_tensor, tensor_from_pixels};
+pub use plan::GenerationPlan;
+pub use upscale::Upscaler;

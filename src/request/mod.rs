@@ -3,6 +3,8 @@
 //! [`GenerationRequest`] holds what was said (`None`: nothing was said, the model decides);
 //! [`PictureSettings`] holds what it came to, and travels inside every picture.
 
+mod exact;
+mod recipe;
 mod sampler;
 mod schedule;
 
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 
@@ -90,6 +93,7 @@ pub struct PictureSettings {
     #[serde(default)]
     pub model_hash: Option<String>,
     pub steps: u32,
+    #[serde(with = "exact")]
     pub guidance_scale: f64,
     /// Of this picture.
     pub seed: u64,
@@ -139,6 +143,18 @@ impl PictureSettings {
             dtype: DtypeChoice::Auto,
         }
     }
+}
+
+/// What the engine does for a job at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    LoadingModel,
+    ReadingPrompt,
+    Drawing,
+    Decoding,
+    Enlarging,
+    Saving,
 }
 
 /// Where finished pictures go.

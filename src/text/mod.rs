@@ -1,1 +1,8 @@
 //! Prompt text to embeddings: the grammar, the tokenizer and CLIP's text encoder.
+//!
+//! [`prompt`] reads A1111's weights out of the text, [`tokenizer`] makes token numbers of it in
+//! chunks as long as the encoder, [`clip`] turns chunks into embeddings.
+
+pub mod clip;
+pub mod prompt;
+pub mod tokenizer;

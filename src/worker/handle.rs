@@ -24,7 +24,7 @@ pub struct Handle {
 }
 
 /// The worker's end; in tests, the script's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ends {
     pub commands: Receiver<Command>,
     pub files: Receiver<FileCommand>,

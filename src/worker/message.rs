@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Remedy};
+pub use crate::request::Recipe;
 use crate::request::{
     DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, PictureFormat, PictureSettings,
     Pixels, SaveTarget,
 };
+
+pub use crate::request::Stage;
 
 /// Names one job from its command to its last event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -142,10 +145,13 @@ pub enum Event {
     Restored {
         path: PathBuf,
     },
-    /// Answers `CountTokens`: without the markers at begin and end.
+    ShownInFolder {
+        path: PathBuf,
+    },
+    /// Answers `CountTokens`: without the markers at begin and end; `None` where the model cannot say.
     TokensCounted {
         prompt: String,
-        tokens: usize,
+        tokens: Option<usize>,
     },
     /// A `SaveAs`, `Delete`, `Restore`, `ShowInFolder` or `FindModels` failed.
     FileFailed(Failure),
@@ -196,17 +202,6 @@ pub struct Progress {
     pub remaining_secs: Option<f64>,
 }
 
-/// What the engine does for a job at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    LoadingModel,
-    ReadingPrompt,
-    Drawing,
-    Decoding,
-    Enlarging,
-    Saving,
-}
-
 /// A picture the engine made.
 #[derive(Clone, Debug)]
 pub struct Picture {
@@ -223,19 +218,6 @@ pub struct Picture {
 pub struct OpenedPicture {
     pub pixels: Arc<Pixels>,
     pub recipe: Option<Recipe>,
-}
-
-/// The settings that a picture file carries.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
-    /// Draws the picture again.
-    pub request: GenerationRequest,
-    /// Easel's own record, where Easel drew the picture.
-    pub settings: Option<PictureSettings>,
-    /// As A1111 would show it.
-    pub infotext: String,
-    /// What the picture names and Easel lacks, one sentence each.
-    pub notes: Vec<String>,
 }
 
 /// Something that did not work, in words a person can use.

@@ -1,11 +1,30 @@
 //! The worker: threads that load, draw and keep files, behind a handle of plain messages.
+//!
+//! The drawing thread ([`engine`]) takes one [`message::Command`] after another; the file thread
+//! ([`desk`]) answers [`message::FileCommand`]s meanwhile. Both report [`message::Event`]s into one
+//! ordered queue; previews overwrite one slot.
 
+mod desk;
+mod device;
+mod engine;
 mod handle;
+mod inspect;
+mod job;
 pub mod message;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
 
 pub use handle::{Cancelled, Ends, Handle, channel};
+pub use inspect::{Inspected, inspect};
+
+use crate::error::{Error, Result};
+use message::Event;
+
+/// The network that enlarges where a picture's model does not name one.
+const DEFAULT_UPSCALER: &str = "realesr-animevideov3-x4";
 
 /// What a worker needs to start.
 pub struct WorkerConfig {
@@ -13,4 +32,48 @@ pub struct WorkerConfig {
     pub weights: PathBuf,
     /// Called after every event and preview, from the worker's threads: ask for a repaint here.
     pub wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Starts the worker's threads. They end when the handle is dropped.
+///
+/// Errors: [`Error::Panic`] where the system gives no thread.
+pub fn start(config: WorkerConfig) -> Result<Handle> {
+    let config = Arc::new(config);
+    let (handle, ends) = channel();
+    let (desk_config, desk_ends) = (Arc::clone(&config), ends.clone());
+    spawn("easel-files", move || desk::run(&desk_config, &desk_ends))?;
+    spawn("easel-engine", move || {
+        engine::Engine::new(config, ends).run();
+    })?;
+    Ok(handle)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| Error::Panic {
+            details: format!("the thread {name} could not be started: {error}"),
+        })
+}
+
+/// Reports an event and asks the window to look. A window that is gone needs no report.
+fn send(events: &Sender<Event>, config: &WorkerConfig, event: Event) {
+    if events.send(event).is_ok() {
+        (config.wake)();
+    }
+}
+
+/// Where the model that ships lies.
+fn starter_folder(weights: &Path) -> PathBuf {
+    weights.join("starter")
+}
+
+/// Where an enlarging network lies that a model names.
+fn upscaler_file(weights: &Path, name: &str) -> PathBuf {
+    weights
+        .join("upscalers")
+        .join(name)
+        .with_extension("safetensors")
 }

@@ -104,7 +104,7 @@ pub fn card() -> ModelCard {
 /// A second model, with defaults of its own.
 pub fn big_card() -> ModelCard {
     ModelCard {
-        path: Some(PathBuf::from("/models/photo.safetensors")),
+        path: Some(PathBuf::from("/models/photo")),
         name: "Photo".to_owned(),
         description: "Photographs.".to_owned(),
         family: "Stable Diffusion 1".to_owned(),

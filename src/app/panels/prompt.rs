@@ -80,6 +80,7 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
 /// `7/75`: tokens, and how many fit in the chunks that they fill.
 fn token_text(state: &State) -> Option<String> {
     let (_, tokens) = state.tokens.counted.as_ref()?;
+    let tokens = (*tokens)?;
     let chunk = (state.card()?.chunk_tokens as usize).max(1);
     let room = tokens.div_ceil(chunk).max(1) * chunk;
     Some(format!("{tokens}/{room}"))

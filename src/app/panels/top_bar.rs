@@ -94,16 +94,10 @@ fn model_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
                 }
             }
             ui.add_space(theme::SPACE_XS);
-            for (icon, command) in [
-                (icons::MODEL, UiCommand::ChooseModelFile),
-                (icons::FOLDER, UiCommand::ChooseModelFolder),
-            ] {
-                if widgets::icon_button(ui, icon, command.info().text)
-                    .on_hover_text(command.info().tooltip)
-                    .clicked()
-                {
-                    actions.ui(command);
-                }
+            let command = UiCommand::ChooseModelFolder;
+            let open = widgets::icon_button(ui, icons::FOLDER, command.info().text);
+            if open.on_hover_text(command.info().tooltip).clicked() {
+                actions.ui(command);
             }
         });
 }

@@ -56,27 +56,23 @@ pub fn no_model_ui(ui: &mut Ui, actions: &mut Actions) {
             ui.vertical_centered(|ui| {
                 ui.label(theme::hint(
                     ui,
-                    "A model is the file, or folder, with what Easel has learned about pictures. \
-                     Choose a Stable Diffusion 1 or 2 model: a .safetensors file, or a folder with model_index.json. \
-                     It stays where it is. Easel's own Starter belongs in the folder weights/starter beside the program; \
-                     put it back there to draw at once.",
+                    "A model is a folder with what Easel has learned about pictures. \
+                     Choose a Stable Diffusion 1 or 2 model in the diffusers layout: a folder with a model_index.json. \
+                     It stays where it is. Easel's own Starter belongs in the folder weights/starter; \
+                     put it back there and start again to draw at once.",
                 ));
             });
         });
         ui.add_space(theme::SPACE_L);
         let size = Vec2::new(240.0, 36.0);
-        for (icon, command) in [
-            (icons::MODEL, UiCommand::ChooseModelFile),
-            (icons::FOLDER, UiCommand::ChooseModelFolder),
-        ] {
-            let button = Button::new((icons::atom(icon), command.info().text)).min_size(size);
-            if ui
-                .add(button)
-                .on_hover_text(command.info().tooltip)
-                .clicked()
-            {
-                actions.ui(command);
-            }
+        let command = UiCommand::ChooseModelFolder;
+        let button = Button::new((icons::atom(icons::FOLDER), command.info().text)).min_size(size);
+        if ui
+            .add(button)
+            .on_hover_text(command.info().tooltip)
+            .clicked()
+        {
+            actions.ui(command);
         }
     });
 }

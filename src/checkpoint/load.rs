@@ -1,0 +1,133 @@
+//! Brings the tensors of safetensors files onto a device, in one dtype.
+//!
+//! libtorch maps each file itself (`from_file`, private and copy-on-write), and every tensor is a view
+//! of that map. Where dtype and device fit, the view is what the network computes with: no second
+//! copy, pages read when first used. The map's life is counted by libtorch with the views', so there
+//! is nothing to keep alive and nothing `unsafe` here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use tch::{Device, Kind, Tensor};
+
+use super::header::{Entry, read_entries};
+use crate::error::{Error, Result};
+
+/// The tensors of a model by the names they have in its files.
+#[derive(Debug)]
+pub struct NamedTensors {
+    /// What messages name: the file, or the folder of several.
+    pub path: PathBuf,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// Loads every tensor of `files` to `device`.
+///
+/// Floating tensors become `kind`; integers and booleans stay what they are. `progress` receives the
+/// part done, by bytes, from 0 to 1.
+///
+/// Errors: [`Error::Io`]; [`Error::Model`] for a broken file or a stored type that is not read (f8, f4);
+/// `OutOfMemory` or `Device` from libtorch.
+pub fn load(
+    files: &[PathBuf],
+    device: Device,
+    kind: Kind,
+    progress: &mut dyn FnMut(f32),
+) -> Result<NamedTensors> {
+    let entries = files
+        .iter()
+        .map(|file| Ok((file, read_entries(file)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let total: u64 = entries
+        .iter()
+        .flat_map(|(_, entries)| entries)
+        .map(|entry| entry.header.bytes)
+        .sum();
+    let mut done = 0;
+    let mut tensors = BTreeMap::new();
+    for (file, entries) in entries {
+        let bytes = map(file, &entries)?;
+        for entry in entries {
+            let name = entry.header.name.clone();
+            let tensor = place(view(file, &bytes, &entry)?, device, kind)?;
+            if tensors.insert(name, tensor).is_some() {
+                let why = format!("its tensor {} is in another file too", entry.header.name);
+                return Err(Error::model(file, why));
+            }
+            done += entry.header.bytes;
+            progress(done as f32 / total.max(1) as f32);
+        }
+    }
+    let path = match files {
+        [file] => file.clone(),
+        [file, ..] => file.parent().unwrap_or(file).to_path_buf(),
+        [] => PathBuf::new(),
+    };
+    Ok(NamedTensors { path, tensors })
+}
+
+/// The file's bytes, mapped. Its length is the end of its last tensor: `read_entries` made sure.
+fn map(path: &Path, entries: &[Entry]) -> Result<Tensor> {
+    let length = entries
+        .last()
+        .map_or(0, |entry| entry.begin + entry.header.bytes);
+    if length == 0 {
+        return Ok(Tensor::f_zeros([0], (Kind::Uint8, Device::Cpu))?);
+    }
+    let name = path
+        .to_str()
+        .ok_or_else(|| Error::model(path, "its name is not Unicode"))?;
+    Ok(Tensor::f_from_file(
+        name,
+        false,
+        length as i64,
+        (Kind::Uint8, Device::Cpu),
+    )?)
+}
+
+/// The part of the map that is this tensor. A copy only where it is not aligned to its own type.
+fn view(path: &Path, bytes: &Tensor, entry: &Entry) -> Result<Tensor> {
+    let header = &entry.header;
+    let kind = stored_kind(header.dtype).ok_or_else(|| {
+        let why = format!(
+            "its tensor {} is stored as {}, which Easel does not read",
+            header.name, header.dtype
+        );
+        Error::model(path, why)
+    })?;
+    if header.bytes == 0 {
+        return Ok(Tensor::f_zeros(&header.shape, (kind, Device::Cpu))?);
+    }
+    let mut own = bytes.f_narrow(0, entry.begin as i64, header.bytes as i64)?;
+    if !entry.begin.is_multiple_of(kind.elt_size_in_bytes() as u64) {
+        own = own.f_alias_copy()?;
+    }
+    Ok(own.f_view_dtype(kind)?.f_view(header.shape.as_slice())?)
+}
+
+fn stored_kind(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F64 => Some(Kind::Double),
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::I64 => Some(Kind::Int64),
+        Dtype::I32 => Some(Kind::Int),
+        Dtype::I16 => Some(Kind::Int16),
+        Dtype::I8 => Some(Kind::Int8),
+        Dtype::U8 => Some(Kind::Uint8),
+        Dtype::BOOL => Some(Kind::Bool),
+        _ => None,
+    }
+}
+
+/// Moves first and converts there: the device converts faster, and f16 files are half the transfer.
+fn place(tensor: Tensor, device: Device, kind: Kind) -> Result<Tensor> {
+    let tensor = tensor.f_to_device(device)?;
+    if tensor.is_floating_point() {
+        Ok(tensor.f_to_kind(kind)?)
+    } else {
+        Ok(tensor)
+    }
+}

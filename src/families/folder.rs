@@ -1,0 +1,317 @@
+//! A model folder in diffusers' layout, understood from its configs and file headers alone.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::checkpoint::{self, Dtype, TensorHeader};
+use crate::error::{Error, Result};
+use crate::models::unet::UNetConfig;
+use crate::models::vae::VaeConfig;
+use crate::request::{ModelCard, ModelDefaults, SamplerId, ScheduleId};
+use crate::schedule::SchedulerConfig;
+use crate::text::clip::ClipConfig;
+use crate::text::tokenizer::ClipTokenizer;
+
+/// The pipeline classes of diffusers whose folders this family draws from.
+const PIPELINES: &[&str] = &["StableDiffusionPipeline"];
+/// What is drawn where neither the person nor the model says.
+const STEPS: u32 = 25;
+const SAMPLE_SIZE: i64 = 64;
+const GUIDANCE_SCALE: f64 = 7.0;
+
+/// One part of a model on disk.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// `unet`, `vae`, `text_encoder`.
+    pub name: &'static str,
+    pub files: Vec<PathBuf>,
+    /// What diffusers calls the network.
+    pub class: String,
+    pub parameters: u64,
+    pub bytes: u64,
+    /// The number formats on disk, most frequent first.
+    pub dtypes: Vec<String>,
+}
+
+/// A model folder whose configs were read.
+#[derive(Debug)]
+pub struct ModelFolder {
+    pub path: PathBuf,
+    pub unet: UNetConfig,
+    pub vae: VaeConfig,
+    pub text_encoder: ClipConfig,
+    pub scheduler: SchedulerConfig,
+    easel: EaselJson,
+}
+
+/// What a model is, for `easel inspect`.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    pub card: ModelCard,
+    /// `epsilon`, `v_prediction` or `sample`.
+    pub prediction_type: String,
+    pub components: Vec<Component>,
+}
+
+/// `easel.json`, which a model's maker may put beside `model_index.json`; every key is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EaselJson {
+    name: Option<String>,
+    description: String,
+    defaults: EaselDefaults,
+    examples: Vec<String>,
+    concepts: Vec<String>,
+    styles: Vec<String>,
+    backgrounds: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct EaselDefaults {
+    steps: Option<u32>,
+    guidance: Option<f64>,
+    sampler: Option<SamplerId>,
+    schedule: Option<ScheduleId>,
+    width: Option<u32>,
+    height: Option<u32>,
+    upscaler: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ModelIndex {
+    _class_name: String,
+}
+
+impl ModelFolder {
+    /// Reads the configs of a folder. Takes milliseconds, whatever the weights' size.
+    ///
+    /// Errors: [`Error::Model`] naming the file and what is wrong or unsupported.
+    pub fn open(path: &Path) -> Result<Self> {
+        let index_path = path.join("model_index.json");
+        if !path.is_dir() {
+            return Err(not_a_folder(path));
+        }
+        if !index_path.is_file() {
+            return Err(Error::model(
+                path,
+                "the folder has no model_index.json, so it is not a model in the diffusers layout",
+            ));
+        }
+        let index: ModelIndex = from_json(&index_path)?;
+        if !PIPELINES.contains(&index._class_name.as_str()) {
+            return Err(Error::model(
+                path,
+                format!(
+                    "it is made for {}; Easel draws with Stable Diffusion 1 and 2 ({})",
+                    index._class_name,
+                    PIPELINES.join(", ")
+                ),
+            ));
+        }
+        let easel_path = path.join("easel.json");
+        let easel = if easel_path.is_file() {
+            from_json(&easel_path)?
+        } else {
+            EaselJson::default()
+        };
+        let scheduler_path = path.join("scheduler/scheduler_config.json");
+        let folder = Self {
+            unet: UNetConfig::read(&path.join("unet/config.json"))?,
+            vae: VaeConfig::read(&path.join("vae/config.json"))?,
+            text_encoder: ClipConfig::read(&path.join("text_encoder/config.json"))?,
+            scheduler: SchedulerConfig::from_json(&read(&scheduler_path)?)
+                .map_err(|error| within(&scheduler_path, error))?,
+            easel,
+            path: path.to_path_buf(),
+        };
+        folder.check_parts_fit()?;
+        Ok(folder)
+    }
+
+    /// What the window's picker shows. `shipped`: the model that comes with Easel.
+    ///
+    /// Errors: [`Error::Io`] where a weights file cannot be looked at.
+    pub fn card(&self, shipped: bool) -> Result<ModelCard> {
+        let mut size_bytes = 0;
+        for (name, stem) in COMPONENTS {
+            for file in checkpoint::find_weights(&self.path.join(name), stem)? {
+                size_bytes += std::fs::metadata(&file)
+                    .map_err(|error| Error::io("Reading", &file, error))?
+                    .len();
+            }
+        }
+        let folder_name = || {
+            let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+            name.to_string_lossy().into_owned()
+        };
+        Ok(ModelCard {
+            path: (!shipped).then(|| self.path.clone()),
+            name: self.easel.name.clone().unwrap_or_else(folder_name),
+            description: self.easel.description.clone(),
+            family: self.family().to_owned(),
+            size_bytes,
+            defaults: self.defaults(),
+            latent_factor: pixels(self.vae.factor()),
+            chunk_tokens: pixels(self.text_encoder.max_position_embeddings - 2),
+            examples: self.easel.examples.clone(),
+            concepts: self.easel.concepts.clone(),
+            styles: self.easel.styles.clone(),
+            backgrounds: self.easel.backgrounds.clone(),
+        })
+    }
+
+    /// The tokenizer that the text encoder was trained with.
+    ///
+    /// Errors: [`Error::Model`] naming the file that is missing or wrong.
+    pub fn tokenizer(&self) -> Result<ClipTokenizer> {
+        ClipTokenizer::from_folder(
+            &self.path.join("tokenizer"),
+            usize::try_from(self.text_encoder.max_position_embeddings).unwrap_or_default(),
+        )
+    }
+
+    /// Everything `easel inspect` prints; reads file headers only.
+    ///
+    /// Errors: [`Error::Model`] naming a weights file that is missing or broken.
+    pub fn inspect(&self, shipped: bool) -> Result<Inspection> {
+        let classes = ["UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"];
+        let mut components = Vec::new();
+        for ((name, stem), class) in COMPONENTS.into_iter().zip(classes) {
+            let files = checkpoint::find_weights(&self.path.join(name), stem)?;
+            let headers = checkpoint::headers(&files)?;
+            components.push(Component {
+                name,
+                class: class.to_owned(),
+                parameters: headers.iter().map(TensorHeader::elements).sum(),
+                bytes: headers.iter().map(|header| header.bytes).sum(),
+                dtypes: dtypes(&headers),
+                files,
+            });
+        }
+        Ok(Inspection {
+            card: self.card(shipped)?,
+            prediction_type: self.scheduler.prediction_type.name().to_owned(),
+            components,
+        })
+    }
+
+    /// The weights files of one part.
+    pub(super) fn weights(&self, component: &str) -> Result<Vec<PathBuf>> {
+        let stem = COMPONENTS
+            .iter()
+            .find(|(name, _)| *name == component)
+            .map_or("model", |(_, stem)| stem);
+        checkpoint::find_weights(&self.path.join(component), stem)
+    }
+
+    /// The file whose sha256 names the model in A1111's metadata: the UNet's.
+    ///
+    /// Errors: [`Error::Model`] where there is none.
+    pub fn hashed_file(&self) -> Result<PathBuf> {
+        let first = self.weights("unet")?.into_iter().next();
+        first.ok_or_else(|| Error::model(&self.path, "it has no UNet weights"))
+    }
+
+    fn family(&self) -> &'static str {
+        match self.unet.cross_attention_dim {
+            768 => "Stable Diffusion 1",
+            1024 => "Stable Diffusion 2",
+            _ => "Stable Diffusion",
+        }
+    }
+
+    /// The family's defaults under what `easel.json` says.
+    fn defaults(&self) -> ModelDefaults {
+        let said = &self.easel.defaults;
+        let native = self.unet.sample_size.unwrap_or([SAMPLE_SIZE; 2]);
+        let [height_px, width_px] = native.map(|side| pixels(side * self.vae.factor()));
+        ModelDefaults {
+            steps: said.steps.unwrap_or(STEPS),
+            guidance_scale: said.guidance.unwrap_or(GUIDANCE_SCALE),
+            sampler: said
+                .sampler
+                .unwrap_or_else(|| self.scheduler.default_sampler()),
+            schedule: said.schedule.unwrap_or(ScheduleId::Model),
+            width_px: said.width.unwrap_or(width_px),
+            height_px: said.height.unwrap_or(height_px),
+            upscaler: said.upscaler.clone(),
+        }
+    }
+
+    fn check_parts_fit(&self) -> Result<()> {
+        let wrong = |why: String| Err(Error::model(&self.path, why));
+        let (latents, channels) = (self.vae.latent_channels, self.unet.in_channels);
+        if channels != latents {
+            return wrong(format!(
+                "its UNet takes {channels} channels and its VAE makes {latents}: \
+                 models for inpainting or editing are not drawn with yet"
+            ));
+        }
+        let (text, cross) = (self.text_encoder.hidden_size, self.unet.cross_attention_dim);
+        if text != cross {
+            return wrong(format!(
+                "its text encoder gives {text} values a token and its UNet takes {cross}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Parts of the model and the stem of their weights' file names.
+const COMPONENTS: [(&str, &str); 3] = [
+    ("unet", "diffusion_pytorch_model"),
+    ("vae", "diffusion_pytorch_model"),
+    ("text_encoder", "model"),
+];
+
+/// A size that a config states, as the window counts; nonsense becomes 0 and fails where it is used.
+fn pixels(size: i64) -> u32 {
+    u32::try_from(size).unwrap_or_default()
+}
+
+fn dtypes(headers: &[TensorHeader]) -> Vec<String> {
+    let mut counts: Vec<(Dtype, u64)> = Vec::new();
+    for header in headers {
+        match counts.iter_mut().find(|(dtype, _)| *dtype == header.dtype) {
+            Some((_, bytes)) => *bytes += header.bytes,
+            None => counts.push((header.dtype, header.bytes)),
+        }
+    }
+    counts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    counts
+        .into_iter()
+        .map(|(dtype, _)| dtype.to_string())
+        .collect()
+}
+
+fn not_a_folder(path: &Path) -> Error {
+    let why = if path.is_file() {
+        "it is a single file; Easel opens model folders in the diffusers layout"
+    } else {
+        "there is no such folder"
+    };
+    Error::model(path, why)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::model(path, "the file is missing"),
+        std::io::ErrorKind::InvalidData => Error::model(path, "it is not text"),
+        _ => Error::io("Reading", path, error),
+    })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read(path)?)
+        .map_err(|error| Error::model(path, format!("it is not as expected: {error}")))
+}
+
+/// Names the file in an error about what a config says.
+fn within(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Model { why, .. } | Error::Request(why) => Error::model(path, why),
+        other => Error::model(path, other.to_string()),
+    }
+}

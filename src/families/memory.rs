@@ -1,0 +1,92 @@
+//! A rough guess of what a picture needs, so that an impossible one is refused at once instead of
+//! bringing the machine down.
+
+use crate::error::{Error, Result};
+
+/// Bytes of activations at the peak for a pixel of the decoded picture, per channel of the VAE's
+/// widest full-size layer: input, output and one in between.
+const DECODER_COPIES: u64 = 3;
+/// The same for the UNet's first level: skips, both halves of guidance, attention.
+const UNET_COPIES: u64 = 24;
+
+/// The size of a drawing and of the networks' widest full-size layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    pub batch: u64,
+    pub width_px: u64,
+    pub height_px: u64,
+    pub latent_factor: u64,
+    pub unet_channels: u64,
+    pub vae_channels: u64,
+    pub bytes_a_value: u64,
+}
+
+impl Footprint {
+    /// Bytes at the peak, beside the weights.
+    pub fn bytes(self) -> u64 {
+        let pixels = self.width_px.saturating_mul(self.height_px);
+        let latents = pixels / self.latent_factor.saturating_mul(self.latent_factor).max(1);
+        let unet = latents
+            .saturating_mul(self.unet_channels)
+            .saturating_mul(UNET_COPIES);
+        let decoder = pixels
+            .saturating_mul(self.vae_channels)
+            .saturating_mul(DECODER_COPIES);
+        unet.max(decoder)
+            .saturating_mul(self.batch)
+            .saturating_mul(self.bytes_a_value)
+    }
+
+    /// Refuses what cannot fit into the machine's free memory, where that is known.
+    ///
+    /// Errors: [`Error::OutOfMemory`].
+    pub fn check(self) -> Result<()> {
+        match available_bytes() {
+            Some(available) if self.bytes() > available => Err(Error::OutOfMemory {
+                details: format!(
+                    "{} x {} pixels need about {} MB; {} MB are free",
+                    self.width_px,
+                    self.height_px,
+                    self.bytes() >> 20,
+                    available >> 20
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Free memory of the machine; `None` where the system does not say.
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn footprint(side: u64) -> Footprint {
+        Footprint {
+            batch: 1,
+            width_px: side,
+            height_px: side,
+            latent_factor: 8,
+            unet_channels: 320,
+            vae_channels: 128,
+            bytes_a_value: 4,
+        }
+    }
+
+    #[test]
+    fn a_common_size_is_estimated_in_hundreds_of_megabytes_and_a_huge_one_is_refused() {
+        let megabytes = footprint(512).bytes() >> 20;
+        assert!((100..2000).contains(&megabytes), "{megabytes} MB");
+        let refused = footprint(1 << 20).check();
+        assert!(matches!(refused, Err(Error::OutOfMemory { .. })) || available_bytes().is_none());
+    }
+}

@@ -1,0 +1,69 @@
+//! Linear maps and embeddings built from named tensors.
+
+use tch::Tensor;
+
+use super::Scope;
+use crate::error::Result;
+
+/// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    pub fn new(scope: &Scope, in_features: i64, out_features: i64) -> Result<Self> {
+        Ok(Self {
+            weight: weight(scope, in_features, out_features)?,
+            bias: Some(scope.tensor("bias", &[out_features])?),
+        })
+    }
+
+    pub fn without_bias(scope: &Scope, in_features: i64, out_features: i64) -> Result<Self> {
+        Ok(Self {
+            weight: weight(scope, in_features, out_features)?,
+            bias: None,
+        })
+    }
+
+    /// `[..., in_features]` to `[..., out_features]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// A convolution with a kernel of one is a linear map over channels: files have it either way.
+fn weight(scope: &Scope, in_features: i64, out_features: i64) -> Result<Tensor> {
+    let linear = [out_features, in_features];
+    match scope.shape("weight").as_deref() {
+        Some([_, _, 1, 1]) => {
+            let weight = scope.tensor("weight", &[out_features, in_features, 1, 1])?;
+            Ok(weight.f_view(linear)?)
+        }
+        _ => scope.tensor("weight", &linear),
+    }
+}
+
+/// `weight`: `[count, features]`.
+#[derive(Debug)]
+pub struct Embedding {
+    weight: Tensor,
+}
+
+impl Embedding {
+    pub fn new(scope: &Scope, count: i64, features: i64) -> Result<Self> {
+        Ok(Self {
+            weight: scope.tensor("weight", &[count, features])?,
+        })
+    }
+
+    /// `indices`: i64 `[batch, n]`, each below `count`. Returns `[batch, n, features]`.
+    pub fn forward(&self, indices: &Tensor) -> Tensor {
+        Tensor::embedding(&self.weight, indices, -1, false, false)
+    }
+
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+}

@@ -1,0 +1,24 @@
+//! What every network is made of: named weights, config fields, and the layers on top of them.
+//!
+//! Layers use libtorch's plain operators inside `forward` (a failure panics and the engine turns it
+//! into an error) and check their weights' names and shapes when they are built.
+
+mod activation;
+mod attention;
+mod config;
+mod conv;
+mod linear;
+mod norm;
+mod resnet;
+mod time;
+mod weights;
+
+pub use activation::Activation;
+pub use attention::{Mask, attention};
+pub use config::{Fields, PerBlock};
+pub use conv::Conv2d;
+pub use linear::{Embedding, Linear};
+pub use norm::{GroupNorm, LayerNorm};
+pub use resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D};
+pub use time::{TimestepEmbedding, Timesteps};
+pub use weights::{Scope, Weights};

@@ -1,0 +1,163 @@
+//! `UNet2DConditionModel`: what the noise in the latents is, given a text and a noise level.
+//!
+//! Stable Diffusion 1.x and 2.x and everything of that shape; sizes come from `config.json`.
+//! Source: diffusers `models/unets/unet_2d_condition.py` and `unet_2d_blocks.py`, 0.42.1.
+
+mod blocks;
+mod config;
+mod transformer;
+
+use tch::{Device, Kind, Tensor};
+
+use self::blocks::{DownBlock, MidBlock, UpBlock};
+pub use self::config::{BlockSpec, MidSpec, TransformerSpec, UNetConfig};
+use crate::error::{Error, Result};
+use crate::models::layers::{
+    Conv2d, GroupNorm, ResnetConfig, TimestepEmbedding, Timesteps, Weights,
+};
+
+/// The network; see the module.
+#[derive(Debug)]
+pub struct UNet2DConditionModel {
+    config: UNetConfig,
+    conv_in: Conv2d,
+    time_proj: Timesteps,
+    time_embedding: TimestepEmbedding,
+    down_blocks: Vec<DownBlock>,
+    mid_block: Option<MidBlock>,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+}
+
+impl UNet2DConditionModel {
+    /// Errors: [`Error::Model`] for tensors that are missing or of another shape than `config` says.
+    pub fn new(config: UNetConfig, weights: &Weights) -> Result<Self> {
+        let root = weights.root();
+        let c = &config;
+        let (first, last) = (c.first_channels, c.last_channels);
+        let conv_in = Conv2d::new(
+            &root.child("conv_in"),
+            c.in_channels,
+            first,
+            c.conv_in_kernel,
+        )?;
+        let device = conv_in.weight().device();
+        let resnet = ResnetConfig {
+            temb_channels: Some(c.time_embed_dim),
+            groups: c.norm_num_groups,
+            eps: c.norm_eps,
+            activation: c.activation,
+            time_scale_shift: c.time_scale_shift,
+            output_scale_factor: 1.0,
+        };
+        let resnet_mid = ResnetConfig {
+            output_scale_factor: c.mid_block_scale_factor,
+            ..resnet
+        };
+        let model = Self {
+            time_proj: Timesteps::new(first, c.flip_sin_to_cos, c.freq_shift, device)?,
+            time_embedding: TimestepEmbedding::new(
+                &root.child("time_embedding"),
+                first,
+                c.time_embed_dim,
+                c.activation,
+            )?,
+            down_blocks: DownBlock::all(&root.child("down_blocks"), c, resnet)?,
+            mid_block: MidBlock::new(&root.child("mid_block"), c.mid_block, last, resnet_mid)?,
+            up_blocks: UpBlock::all(&root.child("up_blocks"), c, resnet)?,
+            conv_norm_out: GroupNorm::new(
+                &root.child("conv_norm_out"),
+                c.norm_num_groups,
+                first,
+                c.norm_eps,
+            )?,
+            conv_out: Conv2d::new(
+                &root.child("conv_out"),
+                first,
+                c.out_channels,
+                c.conv_out_kernel,
+            )?,
+            conv_in,
+            config,
+        };
+        weights.check_complete()?;
+        Ok(model)
+    }
+
+    pub fn config(&self) -> &UNetConfig {
+        &self.config
+    }
+
+    /// The weights' dtype: that of every input and of the output.
+    pub fn kind(&self) -> Kind {
+        self.conv_in.weight().kind()
+    }
+
+    pub fn device(&self) -> Device {
+        self.conv_in.weight().device()
+    }
+
+    /// What the network predicts (epsilon, v or the sample: the scheduler's config knows).
+    ///
+    /// `sample`: `[batch, in_channels, height, width]`, any height and width; `timestep`: one for the
+    /// batch, may be fractional; `encoder_hidden_states`: `[batch, tokens, cross_attention_dim]`. All
+    /// in [`Self::kind`] on [`Self::device`]. Returns `[batch, out_channels, height, width]`.
+    ///
+    /// Errors: [`Error::Shape`].
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        encoder_hidden_states: &Tensor,
+    ) -> Result<Tensor> {
+        self.check_shapes(sample, encoder_hidden_states)?;
+        let activation = self.config.activation;
+        let temb = self.time_proj.forward(timestep).to_kind(self.kind());
+        // Every block begins with the activation of this: once is enough.
+        let temb = activation.forward(self.time_embedding.forward(&temb));
+
+        let mut x = if self.config.center_input_sample {
+            self.conv_in.forward(&(sample * 2.0 - 1.0))
+        } else {
+            self.conv_in.forward(sample)
+        };
+        let mut skips = vec![x.shallow_clone()];
+        for block in &self.down_blocks {
+            x = block.forward(x, &temb, encoder_hidden_states, &mut skips)?;
+        }
+        if let Some(block) = &self.mid_block {
+            x = block.forward(&x, &temb, encoder_hidden_states)?;
+        }
+        for block in &self.up_blocks {
+            x = block.forward(x, &temb, encoder_hidden_states, &mut skips)?;
+        }
+        let x = activation.forward(self.conv_norm_out.forward(&x));
+        Ok(self.conv_out.forward(&x))
+    }
+
+    fn check_shapes(&self, sample: &Tensor, encoder_hidden_states: &Tensor) -> Result<()> {
+        let channels = self.config.in_channels;
+        let got = sample.size();
+        let batch = match got.as_slice() {
+            &[batch, c, height, width] if c == channels && height > 0 && width > 0 => batch,
+            _ => {
+                return Err(Error::Shape {
+                    what: "The UNet's input",
+                    got,
+                    expected: format!("[batch, {channels}, height, width]"),
+                });
+            }
+        };
+        let features = self.config.cross_attention_dim;
+        let got = encoder_hidden_states.size();
+        match got.as_slice() {
+            &[b, tokens, f] if b == batch && tokens > 0 && f == features => Ok(()),
+            _ => Err(Error::Shape {
+                what: "The text's state for the UNet",
+                got,
+                expected: format!("[{batch}, tokens, {features}]"),
+            }),
+        }
+    }
+}

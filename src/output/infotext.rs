@@ -1,0 +1,578 @@
+//! A1111's infotext: the settings as one readable text, written and read.
+//!
+//! Prompt, a line `Negative prompt: ...`, and a last line `Steps: 20, Sampler: ..., ...`.
+//! Source: AUTOMATIC1111 stable-diffusion-webui 1.10, `modules/infotext_utils.py`
+//! (`parse_generation_parameters`, `quote`, `unquote`) and `modules/processing.py`
+//! (`create_infotext`).
+
+use crate::request::{
+    GenerationRequest, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId,
+};
+
+/// With fewer settings than this a last line is taken for prompt.
+const FEWEST_SETTINGS: usize = 3;
+const NEGATIVE_PROMPT: &str = "Negative prompt:";
+
+/// A1111's infotext of a picture, as it is written into the file.
+pub fn write(settings: &PictureSettings) -> String {
+    // Values that hold separators come last: readers that split at commas lose nothing else.
+    let (mut plain, mut quoted) = (Vec::new(), Vec::new());
+    for (key, value) in fields(settings) {
+        match quote(&value) {
+            Some(value) => quoted.push(format!("{key}: {value}")),
+            None => plain.push(format!("{key}: {value}")),
+        }
+    }
+    plain.append(&mut quoted);
+    if let Some(hash) = &settings.model_hash {
+        plain.push(format!("Hashes: {}", serde_json::json!({ "model": hash })));
+    }
+    format!(
+        "{}\n{NEGATIVE_PROMPT} {}\n{}",
+        settings.prompt,
+        settings.negative_prompt,
+        plain.join(", ")
+    )
+}
+
+/// The settings line, in A1111's order.
+fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
+    let sampler = settings.sampler.info();
+    let schedule = schedule_name(settings.sampler, settings.schedule);
+    let fused = match settings.schedule.info().a1111_name {
+        Some(schedule) => format!("{} {schedule}", sampler.a1111_name),
+        None => sampler.a1111_name.to_owned(),
+    };
+    let mut fields = vec![("Steps", settings.steps.to_string()), ("Sampler", fused)];
+    fields.extend(schedule.map(|name| ("Schedule type", name.to_owned())));
+    fields.extend([
+        ("CFG scale", settings.guidance_scale.to_string()),
+        ("Seed", settings.seed.to_string()),
+        (
+            "Size",
+            format!("{}x{}", settings.width_px, settings.height_px),
+        ),
+    ]);
+    fields.extend(
+        settings
+            .model_hash
+            .iter()
+            .map(|hash| ("Model hash", hash.clone())),
+    );
+    fields.push(("Model", settings.model_name.clone()));
+    if let Some(upscaler) = &settings.upscaler {
+        let factor = settings
+            .output_width_px
+            .checked_div(settings.width_px)
+            .unwrap_or(1);
+        fields.push(("Postprocess upscale by", factor.to_string()));
+        fields.push(("Postprocess upscaler", upscaler.clone()));
+    }
+    fields.push(("RNG", "CPU".to_owned()));
+    fields.push(("Version", format!("Easel {}", settings.version)));
+    fields
+}
+
+/// `Schedule type` for A1111, which takes a picture without one for the sampler's usual schedule:
+/// where that would be Karras or the like, `Uniform` (evenly spread steps) comes nearest.
+fn schedule_name(sampler: SamplerId, schedule: ScheduleId) -> Option<&'static str> {
+    let own = schedule.info().a1111_name;
+    let misread = sampler.info().default_schedule.info().a1111_name.is_some();
+    own.or(misread.then_some("Uniform"))
+}
+
+/// The value in JSON's quotes, where it would not be read back without them.
+fn quote(value: &str) -> Option<String> {
+    let needed = value.contains([',', ':', '\n', '\r'])
+        || value.starts_with(['"', '{', '['])
+        || value.trim() != value;
+    needed.then(|| serde_json::Value::from(value).to_string())
+}
+
+/// An infotext taken apart, nothing interpreted yet.
+#[derive(Debug, PartialEq)]
+struct Parts {
+    prompt: String,
+    negative_prompt: Option<String>,
+    /// In the order of the text.
+    values: Vec<(String, String)>,
+}
+
+fn split(text: &str) -> Parts {
+    let mut lines: Vec<&str> = text.trim().split('\n').collect();
+    let mut values = lines.last().map_or_else(Vec::new, |line| settings(line));
+    if values.len() < FEWEST_SETTINGS {
+        values.clear();
+    } else {
+        lines.pop();
+    }
+    let mut prompt = Vec::new();
+    let mut negative: Option<Vec<&str>> = None;
+    for line in lines.into_iter().map(str::trim) {
+        match (&mut negative, line.strip_prefix(NEGATIVE_PROMPT)) {
+            (Some(negative), Some(rest)) => negative.push(rest.trim()),
+            (None, Some(rest)) => negative = Some(vec![rest.trim()]),
+            (Some(negative), None) => negative.push(line),
+            (None, None) => prompt.push(line),
+        }
+    }
+    Parts {
+        prompt: prompt.join("\n"),
+        negative_prompt: negative.map(|lines| lines.join("\n").trim_start().to_owned()),
+        values,
+    }
+}
+
+/// All `key: value` of a line, as A1111's regular expression finds them:
+/// `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`.
+fn settings(line: &str) -> Vec<(String, String)> {
+    let mut values = Vec::new();
+    let mut rest = line;
+    while let Some(start) = rest.find(is_word) {
+        let from = &rest[start..];
+        let end = from
+            .find(|c| !(is_word(c) || matches!(c, ' ' | '-' | '/')))
+            .unwrap_or(from.len());
+        let (key, after) = from.split_at(end);
+        let Some(after) = after.strip_prefix(':').filter(|_| key.chars().count() > 1) else {
+            rest = after;
+            continue;
+        };
+        let (value, after) = value(after.trim_start());
+        values.push((key.trim().to_owned(), value));
+        rest = after;
+    }
+    values
+}
+
+fn is_word(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// The value at the start of `text`, and what follows its comma.
+fn value(text: &str) -> (String, &str) {
+    // Quoted, or the bare JSON of `Hashes` and `Civitai resources`, which holds commas itself.
+    if text.starts_with(['"', '{', '[']) {
+        let mut json = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+        if let Some(Ok(value)) = json.next() {
+            let (raw, after) = text.split_at(json.byte_offset());
+            let value = match value {
+                serde_json::Value::String(value) => value,
+                _ => raw.to_owned(),
+            };
+            if after.is_empty() {
+                return (value, after);
+            }
+            if let Some(after) = after.strip_prefix(',') {
+                return (value, after);
+            }
+        }
+    }
+    let (value, after) = text.split_once(',').unwrap_or((text, ""));
+    (value.trim().to_owned(), after)
+}
+
+/// What an infotext asks for, and what of it Easel has no answer to.
+#[derive(Debug, PartialEq)]
+pub struct Reading {
+    pub request: GenerationRequest,
+    pub notes: Vec<String>,
+    /// Whether there was a settings line: without, any text would pass for a prompt.
+    pub has_settings: bool,
+}
+
+/// Reads an infotext.
+pub fn read(text: &str) -> Reading {
+    let parts = split(text);
+    let mut reading = Reading {
+        request: GenerationRequest {
+            negative_prompt: parts.negative_prompt.clone().unwrap_or_default(),
+            ..GenerationRequest::default()
+        },
+        notes: Vec::new(),
+        has_settings: !parts.values.is_empty() || parts.negative_prompt.is_some(),
+    };
+    reading.note_loras(&parts.prompt);
+    reading.request.prompt = parts.prompt;
+    if !parts.values.is_empty() {
+        reading.interpret(&Values(&parts.values));
+    }
+    reading
+}
+
+/// Settings that say nothing about how to draw, or that [`Reading`] deals with one by one.
+const KNOWN_KEYS: &[&str] = &[
+    "Steps",
+    "Sampler",
+    "Schedule type",
+    "Schedule",
+    "CFG scale",
+    "Seed",
+    "Size",
+    "Model",
+    "Model hash",
+    "RNG",
+    "Clip skip",
+    "Denoising strength",
+    "Version",
+    "Hashes",
+    "Lora hashes",
+    "TI hashes",
+    "VAE hash",
+    "Batch size",
+    "Batch pos",
+    "Postprocess upscale by",
+    "Postprocess upscaler",
+    "Civitai resources",
+    "Civitai metadata",
+    "Created Date",
+    "User",
+];
+
+struct Values<'a>(&'a [(String, String)]);
+
+impl Values<'_> {
+    /// The last one wins, as in A1111's dictionary.
+    fn get(&self, key: &str) -> Option<&str> {
+        let mut found = self.0.iter().rev().filter(|(name, _)| name == key);
+        found.next().map(|(_, value)| value.as_str())
+    }
+}
+
+impl Reading {
+    fn interpret(&mut self, values: &Values<'_>) {
+        self.request.count = Some(1);
+        self.request.steps = self.number(values, "Steps");
+        self.request.guidance_scale = self.number(values, "CFG scale");
+        self.request.seed = self.number(values, "Seed");
+        if let Some(size) = values.get("Size") {
+            match parse_size(size) {
+                Some((width, height)) => {
+                    self.request.width_px = Some(width);
+                    self.request.height_px = Some(height);
+                }
+                None => self.unreadable("Size", size),
+            }
+        }
+        self.interpret_sampler(values);
+        self.note_model(values);
+        self.note_ways_of_drawing(values);
+        self.note_the_rest(values);
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, values: &Values<'_>, key: &str) -> Option<T> {
+        let text = values.get(key)?;
+        let number = text.parse().ok();
+        if number.is_none() {
+            self.unreadable(key, text);
+        }
+        number
+    }
+
+    fn unreadable(&mut self, key: &str, value: &str) {
+        let value: String = value.chars().take(40).collect();
+        self.notes.push(format!(
+            "\"{key}: {value}\" cannot be read and is left out."
+        ));
+    }
+
+    /// Old pictures fuse the two names (`DPM++ 2M Karras`), new ones have `Schedule type` beside.
+    fn interpret_sampler(&mut self, values: &Values<'_>) {
+        let Some(name) = values.get("Sampler") else {
+            return;
+        };
+        let (base, fused) = split_sampler(name);
+        self.request.sampler = find_sampler(base);
+        let Some(sampler) = self.request.sampler else {
+            self.notes.push(format!(
+                "It was drawn with the sampler {name}, which Easel does not have; the model's own is used."
+            ));
+            return;
+        };
+        let said = values
+            .get("Schedule type")
+            .or_else(|| values.get("Schedule"));
+        self.request.schedule = match said.filter(|name| !same_name(name, "Automatic")) {
+            Some(name) => find_schedule(name),
+            None => Some(fused.unwrap_or(sampler.info().default_schedule)),
+        };
+        if let (None, Some(name)) = (self.request.schedule, said) {
+            self.notes.push(format!(
+                "It was drawn with the schedule {name}, which Easel does not have; the model's own is used."
+            ));
+        }
+    }
+
+    fn note_model(&mut self, values: &Values<'_>) {
+        let hash = values.get("Model hash");
+        let name = match (values.get("Model"), hash) {
+            (Some(name), Some(hash)) => format!("{name} ({hash})"),
+            (Some(name), None) => name.to_owned(),
+            (None, Some(hash)) => format!("with the hash {hash}"),
+            (None, None) => return,
+        };
+        self.notes.push(format!(
+            "It was drawn with the model {name}; choose that model to draw the same picture."
+        ));
+    }
+
+    fn note_ways_of_drawing(&mut self, values: &Values<'_>) {
+        // A1111 draws the noise on the graphics card where nothing else is said.
+        if !values.get("RNG").is_some_and(|rng| same_name(rng, "CPU")) {
+            self.notes.push(
+                "Its noise was drawn on a graphics card; Easel draws it on the CPU, so the same seed gives another picture."
+                    .to_owned(),
+            );
+        }
+        if let Some(skip) = values
+            .get("Clip skip")
+            .filter(|skip| !matches!(*skip, "0" | "1"))
+        {
+            self.notes.push(format!(
+                "Clip skip {skip} was used, which Easel does not have."
+            ));
+        }
+        let hires = values.0.iter().any(|(key, _)| key.starts_with("Hires "));
+        if hires {
+            self.notes.push(
+                "A second, larger pass (Hires fix) was used, which Easel does not have.".to_owned(),
+            );
+        } else if let Some(strength) = values.get("Denoising strength") {
+            self.notes.push(format!(
+                "It was drawn from another picture (denoising strength {strength}), which it does not carry."
+            ));
+        }
+    }
+
+    fn note_the_rest(&mut self, values: &Values<'_>) {
+        let mut keys: Vec<&str> = Vec::new();
+        for (key, _) in values.0 {
+            let known = KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("Hires ");
+            if !known && !keys.contains(&key.as_str()) {
+                keys.push(key);
+            }
+        }
+        if !keys.is_empty() {
+            self.notes.push(format!(
+                "It also names settings that Easel does not have: {}.",
+                keys.join(", ")
+            ));
+        }
+    }
+
+    /// `<lora:name:weight>` and its like in the prompt.
+    fn note_loras(&mut self, prompt: &str) {
+        for tag in prompt.split('<').skip(1) {
+            let Some((tag, _)) = tag.split_once('>') else {
+                continue;
+            };
+            let mut words = tag.split(':');
+            let kind = match words.next() {
+                Some("lora" | "lyco") => "LoRA",
+                Some("hypernet") => "hypernetwork",
+                _ => continue,
+            };
+            if let Some(name) = words.next() {
+                self.notes.push(format!(
+                    "The prompt names the {kind} {name}, which Easel does not apply."
+                ));
+            }
+        }
+    }
+}
+
+fn parse_size(text: &str) -> Option<(u32, u32)> {
+    let (width, height) = text.split_once('x')?;
+    Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
+}
+
+/// Compares names without case, spaces and underscores: `DPM++ 2M`, `dpm++2m`, `dpm++_2m`.
+fn same_name(a: &str, b: &str) -> bool {
+    let letters = |text: &str| {
+        text.chars()
+            .filter(|c| !matches!(c, ' ' | '_'))
+            .flat_map(char::to_lowercase)
+            .collect::<String>()
+    };
+    letters(a) == letters(b)
+}
+
+/// `DPM++ 2M Karras` is the sampler `DPM++ 2M` with the schedule Karras.
+fn split_sampler(name: &str) -> (&str, Option<ScheduleId>) {
+    for info in SCHEDULES {
+        let suffix = info.a1111_name.unwrap_or(info.name);
+        let split = name
+            .len()
+            .checked_sub(suffix.len())
+            .and_then(|at| name.split_at_checked(at))
+            .filter(|(base, end)| base.ends_with([' ', '_']) && end.eq_ignore_ascii_case(suffix));
+        if let Some((base, _)) = split {
+            return (base.trim_end_matches([' ', '_']), Some(info.id));
+        }
+    }
+    (name, None)
+}
+
+fn find_sampler(name: &str) -> Option<SamplerId> {
+    SAMPLERS
+        .iter()
+        .find(|info| same_name(info.a1111_name, name) || same_name(info.name, name))
+        .map(|info| info.id)
+}
+
+/// A1111's names, and the schedules that it has under another name
+/// (`modules/sd_schedulers.py`: `uniform` is k-diffusion's even grid, `sgm_uniform` the same
+/// without its last point, `ddim` the published spacing).
+fn find_schedule(name: &str) -> Option<ScheduleId> {
+    let table = SCHEDULES.iter().find(|info| {
+        info.a1111_name.is_some_and(|own| same_name(own, name)) || same_name(info.name, name)
+    });
+    table.map(|info| info.id).or_else(|| {
+        let others = [
+            ("Uniform", ScheduleId::Linspace),
+            ("SGM Uniform", ScheduleId::Trailing),
+            ("DDIM", ScheduleId::Leading),
+        ];
+        let found = others.iter().find(|(other, _)| same_name(other, name));
+        found.map(|(_, id)| *id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(line: &str) -> Vec<(String, String)> {
+        settings(line)
+    }
+
+    fn owned(values: &[(&str, &str)]) -> Vec<(String, String)> {
+        values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    /// The right sides are what Python's `re.findall` gives with A1111's expression, unquoted.
+    #[test]
+    fn a_settings_line_is_taken_apart_as_a1111_does() {
+        assert_eq!(
+            pairs("Steps: 20, Sampler: Euler a, CFG scale: 7, Size: 512x768"),
+            owned(&[
+                ("Steps", "20"),
+                ("Sampler", "Euler a"),
+                ("CFG scale", "7"),
+                ("Size", "512x768")
+            ])
+        );
+        assert_eq!(
+            pairs(r#"Model: "a, b: \"c\" \\ d", Tiling, ControlNet 0: "x: y", Seed: 5"#),
+            owned(&[
+                ("Model", r#"a, b: "c" \ d"#),
+                ("ControlNet 0", "x: y"),
+                ("Seed", "5")
+            ])
+        );
+        // A quoted value with something behind its quotes is taken up to its first comma.
+        assert_eq!(
+            pairs(r#"Note: "one, two" three, Eta: 0.5"#),
+            owned(&[("Note", "\"one"), ("Eta", "0.5")])
+        );
+        assert_eq!(
+            pairs("A: 1, !!: 2, ab: , 中文: 好"),
+            owned(&[("ab", ""), ("中文", "好")])
+        );
+        assert_eq!(pairs(""), owned(&[]));
+    }
+
+    #[test]
+    fn bare_json_values_keep_their_commas() {
+        assert_eq!(
+            pairs(r#"Steps: 2, Hashes: {"model": "ab", "lora:x": "cd"}, Seed: 5"#),
+            owned(&[
+                ("Steps", "2"),
+                ("Hashes", r#"{"model": "ab", "lora:x": "cd"}"#),
+                ("Seed", "5")
+            ])
+        );
+    }
+
+    #[test]
+    fn a_short_last_line_is_prompt() {
+        let parts = split("a house\nNegative prompt: blurry\nsecond: line, Steps: 3");
+        assert_eq!(parts.prompt, "a house");
+        assert_eq!(
+            parts.negative_prompt.as_deref(),
+            Some("blurry\nsecond: line, Steps: 3")
+        );
+        assert!(parts.values.is_empty());
+    }
+
+    #[test]
+    fn fused_and_separate_schedules_are_the_same() {
+        for (text, sampler, schedule) in [
+            ("DPM++ 2M Karras", SamplerId::DpmPp2m, ScheduleId::Karras),
+            ("DPM++ 2M", SamplerId::DpmPp2m, ScheduleId::Karras),
+            (
+                "DPM++ 2M SDE Exponential",
+                SamplerId::DpmPp2mSde,
+                ScheduleId::Exponential,
+            ),
+            ("Euler a", SamplerId::EulerA, ScheduleId::Model),
+            ("euler_a", SamplerId::EulerA, ScheduleId::Model),
+            ("DDIM", SamplerId::Ddim, ScheduleId::Model),
+            (
+                "DPM++ 2M Karras, Schedule type: Karras",
+                SamplerId::DpmPp2m,
+                ScheduleId::Karras,
+            ),
+            (
+                "DPM++ 2M, Schedule type: Automatic",
+                SamplerId::DpmPp2m,
+                ScheduleId::Karras,
+            ),
+            (
+                "DPM++ 2M, Schedule type: Uniform",
+                SamplerId::DpmPp2m,
+                ScheduleId::Linspace,
+            ),
+            (
+                "Euler, Schedule type: SGM Uniform",
+                SamplerId::Euler,
+                ScheduleId::Trailing,
+            ),
+        ] {
+            let reading = read(&format!("x\nSteps: 20, Sampler: {text}, Seed: 1, RNG: CPU"));
+            assert_eq!(reading.request.sampler, Some(sampler), "{text}");
+            assert_eq!(reading.request.schedule, Some(schedule), "{text}");
+            assert_eq!(reading.notes, Vec::<String>::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_easel_lacks_is_said() {
+        let reading = read(
+            "a <lora:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ SDE Karras, \
+             CFG scale: 7, Seed: -1, Size: big, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2, \
+             Denoising strength: 0.5, Hires upscale: 2, ADetailer model: face, Version: v1.10.1",
+        );
+        let notes = reading.notes.join("\n");
+        for named in [
+            "pixel art",
+            "DPM++ SDE",
+            "Seed: -1",
+            "Size: big",
+            "v1-5 (6ce0161689)",
+            "graphics card",
+            "Clip skip 2",
+            "Hires fix",
+            "ADetailer model",
+        ] {
+            assert!(notes.contains(named), "{named} is not in:\n{notes}");
+        }
+        assert!(!notes.contains("Version"), "{notes}");
+        assert_eq!(reading.request.steps, Some(20));
+        assert_eq!(reading.request.seed, None);
+        assert_eq!(reading.request.sampler, None);
+    }
+}

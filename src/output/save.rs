@@ -1,0 +1,197 @@
+//! Puts finished pictures on the disk: whole or not at all, never over another one.
+
+use std::path::{Path, PathBuf};
+
+use super::encode;
+use super::infotext;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::request::{PictureFormat, PictureSettings, Pixels, SaveTarget};
+
+/// The user's pictures folder, and `Easel` in it.
+pub fn default_pictures_folder() -> PathBuf {
+    let user = directories::UserDirs::new();
+    let pictures = user.as_ref().map(|user| match user.picture_dir() {
+        Some(folder) => folder.to_path_buf(),
+        None => user.home_dir().join("Pictures"),
+    });
+    pictures.unwrap_or_default().join("Easel")
+}
+
+/// Refuses a picture that the format cannot hold; to be asked before drawing, not after.
+///
+/// Errors: [`Error::Request`] that names the limit and the way out.
+pub fn check_size(format: PictureFormat, width_px: u32, height_px: u32) -> Result<()> {
+    let limit = format.max_side_px();
+    if width_px.max(height_px) <= limit {
+        return Ok(());
+    }
+    let name = match format {
+        PictureFormat::Png => "PNG",
+        PictureFormat::Jpeg => "JPEG",
+        PictureFormat::Webp => "WebP",
+    };
+    Err(Error::Request(format!(
+        "{width_px} × {height_px} is too large for {name}, which holds at most {limit} pixels a side; save as PNG or choose a smaller size"
+    )))
+}
+
+/// Worth saying to the person after saving: a JPEG has no room for very long prompts.
+pub fn long_prompt_note(settings: &PictureSettings, format: PictureFormat) -> Option<String> {
+    let long = format == PictureFormat::Jpeg && !encode::fits_jpeg(&infotext::write(settings));
+    long.then(|| {
+        "The settings are too long for a JPEG that other programs read; they are in a .txt file beside it."
+            .to_owned()
+    })
+}
+
+/// Saves picture `index` of a job, with its settings inside.
+///
+/// Returns where it lies. Errors: [`Error::Io`] ("Saving") with the path: a full disk, a folder
+/// that cannot be written or made; [`Error::Request`] where the format cannot hold the size.
+pub fn save_picture(
+    pixels: &Pixels,
+    settings: &PictureSettings,
+    target: &SaveTarget,
+    format: PictureFormat,
+    index: usize,
+) -> Result<PathBuf> {
+    check_size(format, pixels.width_px, pixels.height_px)?;
+    match target {
+        SaveTarget::Library(root) => {
+            let today = jiff::ZonedDateTime::now().date().to_string();
+            save_numbered(pixels, settings, &root.join(today), format)
+        }
+        SaveTarget::Folder(folder) => save_numbered(pixels, settings, folder, format),
+        SaveTarget::File(file) => {
+            let path = file_of(file, index);
+            write(pixels, settings, &path, format)?;
+            Ok(path)
+        }
+    }
+}
+
+/// Writes a picture where the person said; the format follows the ending.
+///
+/// Errors: as [`save_picture`], and [`Error::Request`] for an ending that is none of the three.
+pub fn save_as(pixels: &Pixels, settings: &PictureSettings, to: &Path) -> Result<()> {
+    let format = PictureFormat::from_path(to).ok_or_else(|| {
+        Error::Request(format!(
+            "The name {} does not say which format; let it end in .png, .jpg or .webp",
+            to.display()
+        ))
+    })?;
+    check_size(format, pixels.width_px, pixels.height_px)?;
+    write(pixels, settings, to, format)
+}
+
+fn write(
+    pixels: &Pixels,
+    settings: &PictureSettings,
+    path: &Path,
+    format: PictureFormat,
+) -> Result<()> {
+    let encoded = encode::encode(pixels, settings, format)
+        .map_err(|source| Error::io("Saving", path, source))?;
+    files::atomic_write(path, &encoded.bytes)?;
+    write_text_beside(path, encoded.text_beside.as_deref())
+}
+
+/// `FOLDER/00001-seed.png`, one above the highest number there; another program that takes the
+/// same name in this moment keeps it, and this picture gets the next.
+fn save_numbered(
+    pixels: &Pixels,
+    settings: &PictureSettings,
+    folder: &Path,
+    format: PictureFormat,
+) -> Result<PathBuf> {
+    let encoded = encode::encode(pixels, settings, format)
+        .map_err(|source| Error::io("Saving", folder, source))?;
+    let mut number = next_number(folder)?;
+    loop {
+        let name = format!("{number:05}-{}.{}", settings.seed, format.extension());
+        let path = folder.join(name);
+        if files::atomic_write_new(&path, &encoded.bytes)? {
+            write_text_beside(&path, encoded.text_beside.as_deref())?;
+            return Ok(path);
+        }
+        number = next_number(folder)?.max(number + 1);
+    }
+}
+
+/// One above the highest number that a name in the folder begins with; 1 where there is none.
+fn next_number(folder: &Path) -> Result<u64> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(1),
+        Err(error) => return Err(Error::io("Saving", folder, error)),
+    };
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| number_of(Path::new(&entry.file_name())));
+    Ok(numbers.max().map_or(1, |highest| highest.saturating_add(1)))
+}
+
+/// 7 of `00007-1234.png`: five digits or more, then a hyphen.
+pub(super) fn number_of(path: &Path) -> Option<u64> {
+    let (digits, _) = path.file_name()?.to_str()?.split_once('-')?;
+    let plain = digits.len() >= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// `cat.png`, then `cat-2.png`, `cat-3.png`.
+fn file_of(file: &Path, index: usize) -> PathBuf {
+    if index == 0 {
+        return file.to_path_buf();
+    }
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{}", index + 1));
+    if let Some(ending) = file.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    file.with_file_name(name)
+}
+
+fn write_text_beside(picture: &Path, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => files::atomic_write(&picture.with_extension("txt"), text.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_pictures_of_a_job_get_a_number_before_the_ending() {
+        assert_eq!(file_of(Path::new("a/cat.png"), 0), Path::new("a/cat.png"));
+        assert_eq!(file_of(Path::new("a/cat.png"), 1), Path::new("a/cat-2.png"));
+        assert_eq!(file_of(Path::new("cat"), 2), Path::new("cat-3"));
+    }
+
+    #[test]
+    fn only_numbered_names_count() {
+        for (name, number) in [
+            ("00007-1234.png", Some(7)),
+            ("100000-1.webp", Some(100_000)),
+            ("007-1.png", None),
+            ("00007.png", None),
+            ("cat-1.png", None),
+            ("99999999999999999999999-1.png", None),
+        ] {
+            assert_eq!(number_of(Path::new(name)), number, "{name}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_refused_at_the_format_s_limit() {
+        assert!(check_size(PictureFormat::Webp, 16_383, 1).is_ok());
+        let error = check_size(PictureFormat::Webp, 64, 16_384).unwrap_err();
+        assert!(error.to_string().contains("16383"), "{error}");
+        assert!(check_size(PictureFormat::Jpeg, 65_535, 65_535).is_ok());
+        assert!(check_size(PictureFormat::Jpeg, 65_536, 1).is_err());
+        assert!(check_size(PictureFormat::Png, 65_536, 1).is_ok());
+    }
+}

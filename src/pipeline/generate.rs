@@ -1,0 +1,255 @@
+//! One job from a plan to its pictures: noise, denoising, decoding, enlarging.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use tch::{Kind, Tensor};
+
+use super::guidance::{GuidedDenoiser, PromptEmbeds};
+use super::picture::pixels_from_tensor;
+use super::plan::GenerationPlan;
+use super::upscale::Upscaler;
+use crate::error::{Error, Result};
+use crate::families::StableDiffusion;
+use crate::request::{Pixels, Stage};
+use crate::samplers::{self, NoiseSource, Run, Step, TorchNoise};
+
+/// A preview is decoded only while previews together take less than this share of the drawing ...
+const PREVIEW_SHARE: f64 = 0.15;
+/// ... or where one takes less than this anyway.
+const PREVIEW_CHEAP: Duration = Duration::from_millis(40);
+/// Longer latents are averaged down to this side before a preview is decoded.
+const PREVIEW_SIDE: i64 = 32;
+
+/// Who wants to know, and may stop it. Called on the drawing thread.
+pub trait Watcher {
+    /// Asked before every call of the UNet and every tile of the upscaler.
+    fn cancelled(&self) -> bool;
+    /// Whether nobody will look at what a cancelled job reached.
+    fn closing(&self) -> bool;
+    /// Whether previews are wanted.
+    fn wants_previews(&self) -> bool;
+    /// The pictures `batch` of the job enter a stage.
+    fn stage(&mut self, batch: Range<usize>, stage: Stage);
+    /// `step` of the plan's steps are done for `batch`.
+    fn step(&mut self, batch: Range<usize>, step: usize);
+    /// The pictures `batch` as they look after `step`.
+    fn preview(&mut self, batch: Range<usize>, step: usize, pictures: Vec<Pixels>);
+    /// A picture is drawn. An error ends the job.
+    fn drawn(&mut self, drawn: Drawn) -> Result<()>;
+}
+
+/// A picture that is finished, or was reached when the job was cancelled.
+#[derive(Debug)]
+pub struct Drawn {
+    /// In the job.
+    pub index: usize,
+    pub pixels: Pixels,
+    /// f32 `[1, channels, h, w]` on the CPU, as the sampler ended.
+    pub latents: Tensor,
+    /// Steps reached, where it was cancelled.
+    pub cancelled_after: Option<usize>,
+}
+
+/// Draws all pictures of `plan`.
+///
+/// Errors: [`Error::Cancelled`] after what was reached went to [`Watcher::drawn`]; otherwise
+/// whatever stopped the drawing. Pictures that were finished before stay finished.
+pub fn generate(
+    model: &mut StableDiffusion,
+    plan: &GenerationPlan,
+    upscaler: Option<&Upscaler>,
+    watcher: &mut dyn Watcher,
+) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    watcher.stage(
+        0..plan.batch_size.min(plan.seeds.len()),
+        Stage::ReadingPrompt,
+    );
+    let (prompt, negative) = model.encode_prompts(&plan.prompt, &plan.negative_prompt)?;
+    let embeds = PromptEmbeds {
+        prompt: &prompt,
+        negative: &negative,
+    };
+    for batch in plan.batches() {
+        let job = BatchJob {
+            model,
+            plan,
+            upscaler,
+            batch,
+        };
+        job.draw(&embeds, watcher)?;
+    }
+    Ok(())
+}
+
+/// Pictures that are drawn together.
+struct BatchJob<'a> {
+    model: &'a StableDiffusion,
+    plan: &'a GenerationPlan,
+    upscaler: Option<&'a Upscaler>,
+    batch: Range<usize>,
+}
+
+/// What the last step foresaw, kept for a cancel.
+struct Reached {
+    step: usize,
+    denoised: Tensor,
+}
+
+impl BatchJob<'_> {
+    fn draw(&self, embeds: &PromptEmbeds<'_>, watcher: &mut dyn Watcher) -> Result<()> {
+        watcher.stage(self.batch.clone(), Stage::Drawing);
+        let mut reached = None;
+        match self.denoise(embeds, watcher, &mut reached) {
+            Ok(latents) => self.finish(&latents, None, watcher),
+            Err(Error::Cancelled) => {
+                if let Some(Reached { step, denoised }) = reached
+                    && !watcher.closing()
+                {
+                    self.finish(&denoised, Some(step), watcher)?;
+                }
+                Err(Error::Cancelled)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn denoise(
+        &self,
+        embeds: &PromptEmbeds<'_>,
+        watcher: &mut dyn Watcher,
+        reached: &mut Option<Reached>,
+    ) -> Result<Tensor> {
+        let (model, plan) = (self.model, self.plan);
+        let seeds = plan.seeds.get(self.batch.clone()).unwrap_or_default();
+        let mut noise = TorchNoise::new(seeds);
+        let factor = i64::from(model.card.latent_factor.max(1));
+        let shape = [
+            seeds.len() as i64,
+            model.latent_channels(),
+            i64::from(plan.height_px) / factor,
+            i64::from(plan.width_px) / factor,
+        ];
+        let like = Tensor::f_zeros(shape, (Kind::Float, model.device))?;
+        let latents = noise.sample(&like)? * plan.schedule.init_noise_sigma;
+        // Two closures look at the watcher; never at the same time.
+        let watcher = RefCell::new(watcher);
+        let cancelled = || watcher.borrow().cancelled();
+        let mut denoiser = GuidedDenoiser::new(
+            (&model.unet, model.kind, model.scheduler.prediction_type),
+            embeds,
+            shape[0],
+            plan.guidance_scale,
+            &cancelled,
+        );
+        let mut previews = Previews::start(watcher.borrow().wants_previews());
+        let mut on_step = |step: Step<'_>| -> Result<()> {
+            let done = step.index + 1;
+            *reached = Some(Reached {
+                step: done,
+                denoised: step.denoised.shallow_clone(),
+            });
+            let mut watcher = watcher.borrow_mut();
+            watcher.step(self.batch.clone(), done);
+            if done < step.count
+                && let Some(pictures) = previews.decode(model, step.denoised)?
+            {
+                watcher.preview(self.batch.clone(), done, pictures);
+            }
+            Ok(())
+        };
+        let run = Run {
+            denoiser: &mut denoiser,
+            schedule: &plan.schedule,
+            noise: &mut noise,
+            on_step: &mut on_step,
+        };
+        samplers::sample(plan.sampler, run, latents)
+    }
+
+    /// Decodes, enlarges and hands over one picture after another: the decoder's memory is the
+    /// largest of all, so it never sees more than one.
+    fn finish(
+        &self,
+        latents: &Tensor,
+        cancelled_after: Option<usize>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        for (offset, index) in self.batch.clone().enumerate() {
+            let latents = latents.f_narrow(0, offset as i64, 1)?;
+            watcher.stage(index..index + 1, Stage::Decoding);
+            let mut picture = self.model.decode(&latents)?;
+            if let Some(upscaler) = self.upscaler {
+                watcher.stage(index..index + 1, Stage::Enlarging);
+                // A cancelled job still shows what it reached, at the size that was promised.
+                let cancelled = || match cancelled_after {
+                    Some(_) => watcher.closing(),
+                    None => watcher.cancelled(),
+                };
+                picture = upscaler.enlarge(&picture, &cancelled)?;
+            }
+            watcher.stage(index..index + 1, Stage::Saving);
+            for pixels in pixels_from_tensor(&picture)? {
+                watcher.drawn(Drawn {
+                    index,
+                    pixels,
+                    latents: latents
+                        .f_to_device(tch::Device::Cpu)?
+                        .f_to_kind(Kind::Float)?,
+                    cancelled_after,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Decides which steps are shown, so that looking never slows the drawing much.
+struct Previews {
+    wanted: bool,
+    started: Instant,
+    spent: Duration,
+    last: Duration,
+}
+
+impl Previews {
+    fn start(wanted: bool) -> Self {
+        Self {
+            wanted,
+            started: Instant::now(),
+            spent: Duration::ZERO,
+            last: Duration::ZERO,
+        }
+    }
+
+    fn decode(
+        &mut self,
+        model: &StableDiffusion,
+        denoised: &Tensor,
+    ) -> Result<Option<Vec<Pixels>>> {
+        let share = self.started.elapsed().as_secs_f64() * PREVIEW_SHARE;
+        let affordable =
+            self.last < PREVIEW_CHEAP || (self.spent + self.last).as_secs_f64() < share;
+        if !self.wanted || !affordable {
+            return Ok(None);
+        }
+        let before = Instant::now();
+        let pictures = pixels_from_tensor(&model.decode(&small(denoised)?)?)?;
+        self.last = before.elapsed();
+        self.spent += self.last;
+        Ok(Some(pictures))
+    }
+}
+
+/// Latents averaged down to at most [`PREVIEW_SIDE`], the proportions kept.
+fn small(latents: &Tensor) -> Result<Tensor> {
+    let (_, _, height, width) = latents.size4()?;
+    let factor = (height.max(width) + PREVIEW_SIDE - 1) / PREVIEW_SIDE;
+    if factor <= 1 {
+        return Ok(latents.shallow_clone());
+    }
+    let size = [(height / factor).max(1), (width / factor).max(1)];
+    Ok(latents.f_adaptive_avg_pool2d(size)?)
+}

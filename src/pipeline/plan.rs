@@ -1,0 +1,190 @@
+//! What a request means for one model: every open question answered once, everything checked.
+
+use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::families::StableDiffusion;
+use crate::output;
+use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId};
+use crate::schedule::{self, Schedule};
+
+/// More than anyone waits for; keeps a typing mistake from filling the disk.
+const MAX_COUNT: u32 = 1000;
+/// Values of latents' area that are drawn together: 16 of the starter's pictures, one of 512 px.
+const BATCH_AREA_CPU: u32 = 64 * 64;
+const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;
+/// New seeds are 32 bits, which every program of the field can hold.
+const SEED_MASK: u64 = 0xffff_ffff;
+
+/// A request resolved for one model.
+#[derive(Clone, Debug)]
+pub struct GenerationPlan {
+    pub prompt: String,
+    pub negative_prompt: String,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// Of the drawing.
+    pub width_px: u32,
+    pub height_px: u32,
+    /// Of the finished picture.
+    pub output_width_px: u32,
+    pub output_height_px: u32,
+    /// One a picture.
+    pub seeds: Vec<u64>,
+    pub batch_size: usize,
+    pub sampler: SamplerId,
+    pub schedule_id: ScheduleId,
+    pub schedule: Schedule,
+}
+
+impl GenerationPlan {
+    /// Resolves `request` for `model`. `upscale_factor` is 1 where nothing enlarges the picture.
+    ///
+    /// Errors: [`Error::Request`] saying what cannot be and what could; [`Error::OutOfMemory`].
+    pub fn resolve(
+        request: &GenerationRequest,
+        model: &StableDiffusion,
+        upscale_factor: u32,
+        format: PictureFormat,
+    ) -> Result<Self> {
+        let card = &model.card;
+        let defaults = &card.defaults;
+        let steps = checked_steps(request.steps.unwrap_or(defaults.steps))?;
+        let guidance_scale = request.guidance_scale.unwrap_or(defaults.guidance_scale);
+        if !guidance_scale.is_finite() || !(0.0..=100.0).contains(&guidance_scale) {
+            return Err(Error::Request(format!(
+                "Guidance must be from 0 to 100; {guidance_scale} was asked for"
+            )));
+        }
+        let width_px = side(
+            "width",
+            request.width_px,
+            defaults.width_px,
+            card.latent_factor,
+        )?;
+        let height_px = side(
+            "height",
+            request.height_px,
+            defaults.height_px,
+            card.latent_factor,
+        )?;
+        let output_width_px = width_px.saturating_mul(upscale_factor);
+        let output_height_px = height_px.saturating_mul(upscale_factor);
+        output::check_size(format, output_width_px, output_height_px)?;
+        let sampler = request.sampler.unwrap_or(defaults.sampler);
+        let schedule_id = request.schedule.unwrap_or(defaults.schedule);
+        let count = request.count.unwrap_or(1);
+        if !(1..=MAX_COUNT).contains(&count) {
+            return Err(Error::Request(format!(
+                "One job draws 1 to {MAX_COUNT} pictures; {count} were asked for"
+            )));
+        }
+        let plan = Self {
+            prompt: request.prompt.clone(),
+            negative_prompt: request.negative_prompt.clone(),
+            steps,
+            guidance_scale,
+            width_px,
+            height_px,
+            output_width_px,
+            output_height_px,
+            seeds: seeds(request.seed, count),
+            batch_size: batch_size(request, model, width_px, height_px, count),
+            sampler,
+            schedule_id,
+            schedule: schedule::schedule(&model.scheduler, sampler, schedule_id, steps)?,
+        };
+        model
+            .footprint(width_px, height_px, plan.batch_size)
+            .check()?;
+        Ok(plan)
+    }
+
+    /// The pictures drawn together, as ranges of indices into `seeds`.
+    pub fn batches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (count, size) = (self.seeds.len(), self.batch_size.max(1));
+        (0..count)
+            .step_by(size)
+            .map(move |first| first..(first + size).min(count))
+    }
+}
+
+fn checked_steps(steps: u32) -> Result<usize> {
+    if (1..=1000).contains(&steps) {
+        Ok(steps as usize)
+    } else {
+        Err(Error::Request(format!(
+            "Steps must be from 1 to 1000; {steps} were asked for"
+        )))
+    }
+}
+
+fn side(name: &str, asked: Option<u32>, default: u32, factor: u32) -> Result<u32> {
+    let px = asked.unwrap_or(default);
+    let factor = factor.max(1);
+    if px >= factor && px.is_multiple_of(factor) && px <= u32::from(u16::MAX) {
+        return Ok(px);
+    }
+    let nearest = ((px.min(u32::from(u16::MAX)) + factor / 2) / factor).max(1) * factor;
+    Err(Error::Request(format!(
+        "The {name} must be a multiple of {factor}; {px} was asked for, {nearest} would do"
+    )))
+}
+
+/// The first seed, and one more for each picture after it.
+fn seeds(asked: Option<u64>, count: u32) -> Vec<u64> {
+    let first = asked.unwrap_or_else(new_seed);
+    (0..u64::from(count))
+        .map(|index| first.wrapping_add(index))
+        .collect()
+}
+
+/// A seed nobody chose: the standard library keys every hasher with fresh randomness.
+fn new_seed() -> u64 {
+    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.finish() & SEED_MASK
+}
+
+fn batch_size(
+    request: &GenerationRequest,
+    model: &StableDiffusion,
+    width_px: u32,
+    height_px: u32,
+    count: u32,
+) -> usize {
+    let area = if model.device.is_cuda() {
+        BATCH_AREA_CUDA
+    } else {
+        BATCH_AREA_CPU
+    };
+    let factor = model.card.latent_factor.max(1);
+    let latents = (width_px / factor)
+        .saturating_mul(height_px / factor)
+        .max(1);
+    let suits = (area / latents).max(1);
+    request.batch_size.unwrap_or(suits).clamp(1, count) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_does_not_fit_is_refused_with_one_that_does() {
+        assert_eq!(side("width", Some(512), 64, 8).unwrap(), 512);
+        assert_eq!(side("width", None, 64, 8).unwrap(), 64);
+        let error = side("width", Some(515), 64, 8).unwrap_err();
+        assert!(error.to_string().contains("512 would do"), "{error}");
+        let error = side("height", Some(0), 64, 8).unwrap_err();
+        assert!(error.to_string().contains("8 would do"), "{error}");
+    }
+
+    #[test]
+    fn picture_i_has_the_seed_plus_i() {
+        assert_eq!(seeds(Some(7), 3), [7, 8, 9]);
+        assert_eq!(seeds(Some(u64::MAX), 2), [u64::MAX, 0]);
+        assert!(seeds(None, 1)[0] <= SEED_MASK);
+        assert_ne!(new_seed(), new_seed());
+    }
+}

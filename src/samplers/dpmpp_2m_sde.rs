@@ -1,0 +1,35 @@
+//! DPM-Solver++ (2M) for the SDE: the same line through the last two foreseen pictures, with fresh
+//! noise in place of a share of the old.
+//!
+//! Source: Lu et al., 2211.01095, appendix; diffusers 0.42.1 `scheduling_dpmsolver_multistep.py`,
+//! `step` with `algorithm_type` "sde-dpmsolver++".
+
+use tch::Tensor;
+
+use super::Run;
+use super::dpmpp_2m::{is_first_order, slope_gain};
+use crate::error::Result;
+use crate::schedule::NoiseLevel;
+
+pub(super) fn sample_dpmpp_2m_sde(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
+    let mut previous: Option<(NoiseLevel, Tensor)> = None;
+    for (index, from, to) in run.schedule.steps() {
+        let denoised = run.denoise(&x, from)?;
+        let noise = run.noise.sample(&x)?;
+        let h = to.lambda() - from.lambda();
+        let fresh = -(-2.0 * h).exp_m1();
+        let gain = to.alpha * fresh;
+        x = &x * (to.sigma / from.sigma * (-h).exp()) + &denoised * gain;
+        if let Some((before, denoised_before)) = &previous
+            && !is_first_order(run.schedule, index)
+        {
+            let r0 = (from.lambda() - before.lambda()) / h;
+            let slope = (&denoised - denoised_before) / r0;
+            x += slope * slope_gain(run.schedule.settings.solver_type, to, gain, -2.0 * h);
+        }
+        x += noise * (to.sigma * fresh.sqrt());
+        run.report(index, &x, &denoised)?;
+        previous = Some((from, denoised));
+    }
+    Ok(x)
+}

@@ -1,0 +1,292 @@
+//! CLIP's text encoder: token ids to the states that the UNet looks at.
+//!
+//! Source: transformers 5.23 `models/clip/modeling_clip.py` (`CLIPTextModel`) and
+//! `configuration_clip.py`; Radford et al., 2021.
+
+use std::path::Path;
+
+use serde_json::json;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::models::layers::{
+    Activation, Embedding, Fields, LayerNorm, Linear, Mask, Scope, Weights, attention,
+};
+
+/// All that changes the encoder's arithmetic, from `text_encoder/config.json`.
+#[derive(Clone, Debug)]
+pub struct ClipConfig {
+    pub vocab_size: i64,
+    /// Width of the states.
+    pub hidden_size: i64,
+    pub intermediate_size: i64,
+    pub num_hidden_layers: i64,
+    pub num_attention_heads: i64,
+    /// The longest sequence.
+    pub max_position_embeddings: i64,
+    pub activation: Activation,
+    pub layer_norm_eps: f64,
+    pub eos_token_id: i64,
+}
+
+impl ClipConfig {
+    /// Reads the file. Errors: [`Error::Model`] names the field and its value.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_fields(Fields::read(path)?)
+    }
+
+    /// As [`Self::read`], of text; `path` is what messages name.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self> {
+        Self::from_fields(Fields::parse(path, text)?)
+    }
+
+    fn from_fields(mut fields: Fields) -> Result<Self> {
+        let f = &mut fields;
+        f.only("model_type", json!("clip_text_model"))?;
+        f.harmless(&HARMLESS);
+        let number = "a number was expected";
+        let act = f.take("hidden_act", "quick_gelu".to_owned(), "a name was expected")?;
+        let config = Self {
+            vocab_size: f.size("vocab_size", 49408)?,
+            hidden_size: f.size("hidden_size", 512)?,
+            intermediate_size: f.size("intermediate_size", 2048)?,
+            num_hidden_layers: f.size("num_hidden_layers", 12)?,
+            num_attention_heads: f.size("num_attention_heads", 8)?,
+            max_position_embeddings: f.size("max_position_embeddings", 77)?,
+            activation: Activation::from_transformers(&act).ok_or_else(|| {
+                f.refuse(
+                    "hidden_act",
+                    &act,
+                    "only quick_gelu, gelu, silu and relu are",
+                )
+            })?,
+            layer_norm_eps: f.take("layer_norm_eps", 1e-5, number)?,
+            eos_token_id: f.take("eos_token_id", 49407, "a token's number was expected")?,
+        };
+        if config.hidden_size % config.num_attention_heads != 0 {
+            let why = format!("{} features cannot be divided so", config.hidden_size);
+            return Err(f.refuse("num_attention_heads", config.num_attention_heads, &why));
+        }
+        fields.finish()?;
+        Ok(config)
+    }
+}
+
+/// For training, for the tokenizer, for the projection after this model, or notes of the library.
+const HARMLESS: [&str; 20] = [
+    "architectures",
+    "attention_dropout",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "dropout",
+    "dtype",
+    "id2label",
+    "initializer_factor",
+    "initializer_range",
+    "label2id",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "problem_type",
+    "projection_dim",
+    "return_dict",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_cache",
+];
+
+/// The network; see the module.
+#[derive(Debug)]
+pub struct CLIPTextModel {
+    config: ClipConfig,
+    token_embedding: Embedding,
+    position_embedding: Embedding,
+    layers: Vec<EncoderLayer>,
+    final_layer_norm: LayerNorm,
+}
+
+/// What the encoder says of a batch of texts.
+#[derive(Debug)]
+pub struct ClipOutput {
+    /// `[batch, n, hidden_size]`, after the last norm.
+    pub last_hidden_state: Tensor,
+    /// Before the first layer and after each, without the last norm: `num_hidden_layers + 1` of
+    /// `[batch, n, hidden_size]`.
+    pub hidden_states: Vec<Tensor>,
+    /// The last state at the first end-of-text token: `[batch, hidden_size]`.
+    pub pooled: Tensor,
+}
+
+impl CLIPTextModel {
+    /// Takes keys with and without the prefix `text_model.`.
+    ///
+    /// Errors: [`Error::Model`] for tensors that are missing or of another shape than `config` says.
+    pub fn new(config: ClipConfig, weights: &Weights) -> Result<Self> {
+        let prefixed = weights.root().child("text_model");
+        let root = if prefixed.has("embeddings.token_embedding.weight") {
+            prefixed
+        } else {
+            weights.root()
+        };
+        let embeddings = root.child("embeddings");
+        embeddings.ignore("position_ids");
+        let embedding =
+            |name, count| Embedding::new(&embeddings.child(name), count, config.hidden_size);
+        let layers = root.child("encoder").child("layers");
+        let model = Self {
+            token_embedding: embedding("token_embedding", config.vocab_size)?,
+            position_embedding: embedding("position_embedding", config.max_position_embeddings)?,
+            layers: (0..config.num_hidden_layers as usize)
+                .map(|index| EncoderLayer::new(&layers.index(index), &config))
+                .collect::<Result<_>>()?,
+            final_layer_norm: LayerNorm::new(
+                &root.child("final_layer_norm"),
+                config.hidden_size,
+                config.layer_norm_eps,
+            )?,
+            config,
+        };
+        weights.check_complete()?;
+        Ok(model)
+    }
+
+    pub fn config(&self) -> &ClipConfig {
+        &self.config
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.token_embedding.weight().kind()
+    }
+
+    pub fn device(&self) -> Device {
+        self.token_embedding.weight().device()
+    }
+
+    /// `input_ids`: i64 `[batch, n]` on [`Self::device`], `n` up to `max_position_embeddings`.
+    ///
+    /// Errors: [`Error::Shape`]; [`Error::Request`] for a token that the model does not have.
+    pub fn forward(&self, input_ids: &Tensor) -> Result<ClipOutput> {
+        let n = self.check_ids(input_ids)?;
+        let tokens = self.token_embedding.forward(input_ids);
+        let mut x = tokens + self.position_embedding.weight().narrow(0, 0, n);
+        let mut hidden_states = vec![x.shallow_clone()];
+        for layer in &self.layers {
+            x = layer.forward(&x);
+            hidden_states.push(x.shallow_clone());
+        }
+        let last_hidden_state = self.final_layer_norm.forward(&x);
+        Ok(ClipOutput {
+            pooled: self.pool(input_ids, &last_hidden_state),
+            last_hidden_state,
+            hidden_states,
+        })
+    }
+
+    /// The states `skip` layers before the last, with the last norm: A1111's "clip skip" less one,
+    /// diffusers' `clip_skip`. 0 is `last_hidden_state`.
+    ///
+    /// Errors: [`Error::Request`] if the model has fewer layers.
+    pub fn skip_layers(&self, output: &ClipOutput, skip: usize) -> Result<Tensor> {
+        if skip == 0 {
+            return Ok(output.last_hidden_state.shallow_clone());
+        }
+        match output.hidden_states.iter().rev().nth(skip) {
+            Some(state) => Ok(self.final_layer_norm.forward(state)),
+            None => Err(Error::Request(format!(
+                "The text encoder has {} layers: {skip} cannot be skipped",
+                self.layers.len()
+            ))),
+        }
+    }
+
+    /// The number of tokens. A token out of range would stop a graphics card for good.
+    fn check_ids(&self, input_ids: &Tensor) -> Result<i64> {
+        let longest = self.config.max_position_embeddings;
+        let got = input_ids.size();
+        let n = match got.as_slice() {
+            &[batch, n] if batch > 0 && n > 0 && n <= longest => n,
+            _ => {
+                return Err(Error::Shape {
+                    what: "The text's tokens",
+                    got,
+                    expected: format!("[batch, up to {longest}]"),
+                });
+            }
+        };
+        let (low, high) = (
+            input_ids.min().int64_value(&[]),
+            input_ids.max().int64_value(&[]),
+        );
+        if low < 0 || high >= self.config.vocab_size {
+            return Err(Error::Request(format!(
+                "The tokenizer gives tokens up to {high}, but the text encoder has {} only: they do \
+                 not belong together",
+                self.config.vocab_size
+            )));
+        }
+        Ok(n)
+    }
+
+    fn pool(&self, input_ids: &Tensor, last_hidden_state: &Tensor) -> Tensor {
+        let position = match self.config.eos_token_id {
+            // Configs of before 2023 have this wrong number; the true one is the highest.
+            2 => input_ids.argmax(-1, true),
+            eos => input_ids.eq(eos).to_kind(Kind::Int).argmax(-1, true),
+        };
+        // [batch, 1, hidden_size]
+        let index = position
+            .unsqueeze(-1)
+            .expand([-1, -1, self.config.hidden_size], false);
+        last_hidden_state.gather(1, &index, false).squeeze_dim(1)
+    }
+}
+
+#[derive(Debug)]
+struct EncoderLayer {
+    layer_norm1: LayerNorm,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    layer_norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    heads: i64,
+    activation: Activation,
+}
+
+impl EncoderLayer {
+    fn new(scope: &Scope, config: &ClipConfig) -> Result<Self> {
+        let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+        let (attn, mlp) = (scope.child("self_attn"), scope.child("mlp"));
+        let proj = |name| Linear::new(&attn.child(name), width, width);
+        Ok(Self {
+            layer_norm1: LayerNorm::new(&scope.child("layer_norm1"), width, eps)?,
+            q_proj: proj("q_proj")?,
+            k_proj: proj("k_proj")?,
+            v_proj: proj("v_proj")?,
+            out_proj: proj("out_proj")?,
+            layer_norm2: LayerNorm::new(&scope.child("layer_norm2"), width, eps)?,
+            fc1: Linear::new(&mlp.child("fc1"), width, config.intermediate_size)?,
+            fc2: Linear::new(&mlp.child("fc2"), config.intermediate_size, width)?,
+            heads: config.num_attention_heads,
+            activation: config.activation,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let normed = self.layer_norm1.forward(x);
+        let mixed = attention(
+            &self.q_proj.forward(&normed),
+            &self.k_proj.forward(&normed),
+            &self.v_proj.forward(&normed),
+            self.heads,
+            Mask::Causal,
+        );
+        let x = self.out_proj.forward(&mixed).g_add_(x);
+        let hidden = self.fc1.forward(&self.layer_norm2.forward(&x));
+        let hidden = self.activation.forward(hidden);
+        self.fc2.forward(&hidden).g_add_(&x)
+    }
+}

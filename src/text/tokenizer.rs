@@ -1,0 +1,340 @@
+//! CLIP's byte-level BPE, and prompts cut into chunks as long as the text encoder.
+//!
+//! A prompt longer than one chunk is continued in further chunks, each with its own markers, as
+//! AUTOMATIC1111 does (`modules/sd_hijack_clip.py`, `tokenize_line`): nothing is cut off. A chunk that
+//! would end in the middle of a phrase goes back to the last comma if it is close.
+
+use std::path::Path;
+
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+use super::prompt::{Piece, parse};
+use crate::error::{Error, Result};
+
+/// How far back (in tokens) a chunk may end at a comma; A1111's default.
+const COMMA_BACKTRACK: usize = 20;
+/// The pieces that CLIP's tokenizer cuts text into before it looks at letters.
+const CLIP_PATTERN: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// Makes token numbers of text.
+pub struct ClipTokenizer {
+    bpe: tokenizers::Tokenizer,
+    begin: u32,
+    end: u32,
+    pad: u32,
+    comma: Option<u32>,
+    /// Tokens of one chunk with its two markers: 77 for Stable Diffusion.
+    length: usize,
+}
+
+/// One stretch of tokens as the encoder takes it, with a weight for each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// Begin marker, tokens, end marker, padding: always the tokenizer's length.
+    pub ids: Vec<i64>,
+    /// As long as `ids`; markers and padding count 1.
+    pub weights: Vec<f32>,
+}
+
+impl ClipTokenizer {
+    /// Reads a `tokenizer/` folder: `tokenizer.json`, or `vocab.json` and `merges.txt`.
+    ///
+    /// `max_position_embeddings` is the text encoder's; a shorter `model_max_length` in
+    /// `tokenizer_config.json` wins.
+    /// Errors: [`Error::Model`] naming the file that is missing or wrong.
+    pub fn from_folder(folder: &Path, max_position_embeddings: usize) -> Result<Self> {
+        let wrong = |why: String| Error::model(folder, why);
+        let whole = folder.join("tokenizer.json");
+        let bpe = if whole.is_file() {
+            tokenizers::Tokenizer::from_file(&whole)
+                .map_err(|error| Error::model(&whole, format!("it cannot be read: {error}")))?
+        } else {
+            from_vocab_and_merges(folder)?
+        };
+        let config = TokenizerConfig::read(folder)?;
+        let id = |token: &str| {
+            bpe.token_to_id(token)
+                .ok_or_else(|| wrong(format!("its tokenizer lacks the token {token}")))
+        };
+        let end = id(&config.eos_token)?;
+        let length = config
+            .model_max_length
+            .map_or(max_position_embeddings, |max| {
+                max.min(max_position_embeddings)
+            });
+        if length < 3 {
+            return Err(wrong(format!(
+                "its tokenizer allows {length} tokens, which leaves no room for a prompt"
+            )));
+        }
+        Ok(Self {
+            begin: id(&config.bos_token)?,
+            end,
+            pad: config.pad_token.as_deref().map_or(Ok(end), id)?,
+            comma: bpe.token_to_id(",</w>"),
+            bpe,
+            length,
+        })
+    }
+
+    /// Tokens of one chunk with both markers.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Tokens of the prompt without markers, weights and `BREAK` taken out.
+    ///
+    /// Errors: [`Error::Request`] where the tokenizer refuses the text.
+    pub fn count(&self, prompt: &str) -> Result<usize> {
+        let mut count = 0;
+        for piece in parse(prompt) {
+            if let Piece::Text { text, .. } = piece {
+                count += self.tokens(&text)?.len();
+            }
+        }
+        Ok(count)
+    }
+
+    /// The chunks of a prompt; at least one.
+    ///
+    /// Errors: [`Error::Request`] where the tokenizer refuses the text.
+    pub fn chunks(&self, prompt: &str) -> Result<Vec<Chunk>> {
+        let mut chunks = Vec::new();
+        let mut open = OpenChunk::default();
+        for piece in parse(prompt) {
+            match piece {
+                Piece::Break => chunks.push(self.close(&mut open)),
+                Piece::Text { text, weight } => {
+                    for token in self.tokens(&text)? {
+                        if open.tokens.len() == self.length - 2 {
+                            chunks.push(self.close_at_comma(&mut open, token));
+                        }
+                        if Some(token) == self.comma {
+                            open.last_comma = Some(open.tokens.len());
+                        }
+                        open.tokens.push((token, weight));
+                    }
+                }
+            }
+        }
+        if !open.tokens.is_empty() || chunks.is_empty() {
+            chunks.push(self.close(&mut open));
+        }
+        Ok(chunks)
+    }
+
+    fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+        self.bpe
+            .encode(text, false)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| Error::Request(format!("The prompt cannot be read: {error}")))
+    }
+
+    /// Ends a full chunk at its last comma when that is near, and leaves the rest for the next.
+    fn close_at_comma(&self, open: &mut OpenChunk, next: u32) -> Chunk {
+        let near = open.last_comma.filter(|comma| {
+            Some(next) != self.comma && open.tokens.len() - comma <= COMMA_BACKTRACK
+        });
+        let rest = match near {
+            Some(comma) => open.tokens.split_off((comma + 1).min(open.tokens.len())),
+            None => Vec::new(),
+        };
+        let chunk = self.close(open);
+        open.tokens = rest;
+        chunk
+    }
+
+    fn close(&self, open: &mut OpenChunk) -> Chunk {
+        let tokens = std::mem::take(open).tokens;
+        let mut ids = vec![i64::from(self.begin)];
+        let mut weights = vec![1.0];
+        for (token, weight) in tokens {
+            ids.push(i64::from(token));
+            weights.push(weight);
+        }
+        ids.push(i64::from(self.end));
+        ids.resize(self.length, i64::from(self.pad));
+        weights.resize(self.length, 1.0);
+        Chunk { ids, weights }
+    }
+}
+
+#[derive(Default)]
+struct OpenChunk {
+    tokens: Vec<(u32, f32)>,
+    /// Where the last comma stands in `tokens`.
+    last_comma: Option<usize>,
+}
+
+struct TokenizerConfig {
+    bos_token: String,
+    eos_token: String,
+    pad_token: Option<String>,
+    model_max_length: Option<usize>,
+}
+
+impl TokenizerConfig {
+    /// `tokenizer_config.json` and `special_tokens_map.json`; both may be absent.
+    fn read(folder: &Path) -> Result<Self> {
+        let config = read_json(&folder.join("tokenizer_config.json"))?;
+        let special = read_json(&folder.join("special_tokens_map.json"))?;
+        let token = |key: &str| {
+            let from = |json: &serde_json::Value| match json.get(key) {
+                Some(serde_json::Value::String(token)) => Some(token.clone()),
+                Some(object) => object.get("content")?.as_str().map(str::to_owned),
+                None => None,
+            };
+            from(&config).or_else(|| from(&special))
+        };
+        let max = config
+            .get("model_max_length")
+            .and_then(serde_json::Value::as_u64)
+            .and_then(|max| usize::try_from(max).ok());
+        Ok(Self {
+            bos_token: token("bos_token").unwrap_or_else(|| "<|startoftext|>".to_owned()),
+            eos_token: token("eos_token").unwrap_or_else(|| "<|endoftext|>".to_owned()),
+            pad_token: token("pad_token"),
+            model_max_length: max,
+        })
+    }
+}
+
+/// The JSON in `path`; `null` where there is no such file.
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|error| Error::model(path, format!("it is not valid JSON: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(serde_json::Value::Null),
+        Err(error) => Err(Error::io("Reading", path, error)),
+    }
+}
+
+/// Builds what `transformers` builds for `CLIPTokenizer` from its two older files.
+fn from_vocab_and_merges(folder: &Path) -> Result<tokenizers::Tokenizer> {
+    let wrong = |error: tokenizers::Error| {
+        Error::model(
+            folder,
+            format!("its vocab.json and merges.txt cannot be read: {error}"),
+        )
+    };
+    let file = |name: &str| -> Result<String> {
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Err(Error::model(
+                folder,
+                format!("it has neither tokenizer.json nor {name}"),
+            ));
+        }
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let bpe = BPE::from_file(&file("vocab.json")?, &file("merges.txt")?)
+        .unk_token("<|endoftext|>".to_owned())
+        .end_of_word_suffix("</w>".to_owned())
+        .build()
+        .map_err(wrong)?;
+    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
+    tokenizer.with_normalizer(Some(Normalizers::new(vec![
+        NFC.into(),
+        Replace::new(
+            tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()),
+            " ",
+        )
+        .map_err(wrong)?
+        .into(),
+        Lowercase.into(),
+    ])));
+    let split = Split::new(
+        SplitPattern::Regex(CLIP_PATTERN.to_owned()),
+        SplitDelimiterBehavior::Removed,
+        true,
+    )
+    .map_err(wrong)?;
+    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
+        split.into(),
+        ByteLevel::new(false, true, true).into(),
+    ])));
+    let special = ["<|startoftext|>", "<|endoftext|>"].map(|token| AddedToken::from(token, true));
+    tokenizer.add_special_tokens(&special);
+    Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn starter() -> ClipTokenizer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/tokenizer");
+        ClipTokenizer::from_folder(&folder, 32).unwrap()
+    }
+
+    #[test]
+    fn both_kinds_of_files_give_the_same_tokens() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/tokenizer");
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+            std::fs::copy(source.join(name), folder.path().join(name)).unwrap();
+        }
+        let old = ClipTokenizer::from_folder(folder.path(), 32).unwrap();
+        for prompt in [
+            "A  Penguin,\n3d style",
+            "it's 42 cafés — 猫 🐧",
+            "",
+            "(weird:1.2) !!??",
+            "naïve\u{301}",
+        ] {
+            assert_eq!(
+                old.chunks(prompt).unwrap(),
+                starter().chunks(prompt).unwrap(),
+                "{prompt}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_goes_on_in_further_chunks_and_loses_nothing() {
+        let tokenizer = starter();
+        let prompt = "cat, dog, owl, fox, ".repeat(20);
+        let chunks = tokenizer.chunks(&prompt).unwrap();
+        let markers = [tokenizer.begin, tokenizer.end, tokenizer.pad].map(i64::from);
+        let inside: usize = chunks
+            .iter()
+            .map(|chunk| chunk.ids.iter().filter(|id| !markers.contains(id)).count())
+            .sum();
+        assert_eq!(inside, tokenizer.count(&prompt).unwrap());
+        assert!(chunks.len() > 4);
+        for chunk in &chunks {
+            assert_eq!((chunk.ids.len(), chunk.weights.len()), (32, 32));
+            assert_eq!(chunk.ids[0], markers[0]);
+        }
+    }
+
+    #[test]
+    fn a_full_chunk_ends_at_a_near_comma() {
+        let tokenizer = starter();
+        let prompt = format!("{}, {}", "cat ".repeat(24), "dog ".repeat(12));
+        let chunks = tokenizer.chunks(&prompt).unwrap();
+        let comma = i64::from(tokenizer.comma.unwrap());
+        assert_eq!(chunks[0].ids[25], comma);
+        assert_eq!(chunks[0].ids[26], i64::from(tokenizer.end));
+        assert_eq!(chunks.len(), 2);
+    }
+
+    #[test]
+    fn weights_lie_on_their_words_only() {
+        let chunks = starter().chunks("a (cat:1.5) sat").unwrap();
+        assert_eq!(chunks[0].weights[..5], [1.0, 1.0, 1.5, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_folder_without_files_is_named_in_the_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = ClipTokenizer::from_folder(folder.path(), 77).err().unwrap();
+        assert!(error.to_string().contains("vocab.json"), "{error}");
+    }
+}

@@ -1,0 +1,164 @@
+//! The file thread: finds models, lists and reads pictures, saves, deletes. It never waits for the
+//! drawing thread, and the window never waits for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::WorkerConfig;
+use super::handle::Ends;
+use super::message::{Event, FileCommand, OpenedPicture, Picture};
+use crate::error::{Error, Result};
+use crate::families::{ClipTokenizer, ModelFolder};
+use crate::output;
+use crate::request::ModelCard;
+
+/// How deep below a model folder models are looked for.
+const SEARCH_DEPTH: usize = 3;
+
+/// Works until the handle is dropped.
+pub(super) fn run(config: &WorkerConfig, ends: &Ends) {
+    let mut counter = TokenCounter::default();
+    while let Ok(command) = ends.files.recv() {
+        if ends.cancelled.closing() {
+            break;
+        }
+        let event = answer(config, &mut counter, command);
+        super::send(&ends.events, config, event);
+    }
+}
+
+/// Counts tokens with the tokenizer of one model, kept between questions.
+#[derive(Default)]
+struct TokenCounter {
+    tokenizer: Option<(Option<PathBuf>, ClipTokenizer)>,
+}
+
+impl TokenCounter {
+    /// What cannot be counted is left unknown: drawing with the model says why.
+    fn count(&mut self, config: &WorkerConfig, model: Option<PathBuf>, prompt: String) -> Event {
+        let tokens = self
+            .tokenizer(config, model)
+            .and_then(|tokenizer| tokenizer.count(&prompt));
+        Event::TokensCounted {
+            prompt,
+            tokens: tokens.inspect_err(|error| log::warn!("{error}")).ok(),
+        }
+    }
+
+    fn tokenizer(
+        &mut self,
+        config: &WorkerConfig,
+        model: Option<PathBuf>,
+    ) -> Result<&ClipTokenizer> {
+        let known = match self.tokenizer.take() {
+            Some((path, tokenizer)) if path == model => tokenizer,
+            _ => {
+                let folder = model
+                    .clone()
+                    .unwrap_or_else(|| super::starter_folder(&config.weights));
+                ModelFolder::open(&folder)?.tokenizer()?
+            }
+        };
+        Ok(&self.tokenizer.insert((model, known)).1)
+    }
+}
+
+fn answer(config: &WorkerConfig, counter: &mut TokenCounter, command: FileCommand) -> Event {
+    match command {
+        FileCommand::CountTokens { model, prompt } => counter.count(config, model, prompt),
+        FileCommand::FindModels { folders } => Event::ModelsFound(find_models(config, &folders)),
+        FileCommand::ListHistory { root } => {
+            or_failed(output::list_pictures(&root).map(Event::HistoryListed))
+        }
+        FileCommand::Thumbnail { path, size_px } => match output::thumbnail(&path, size_px) {
+            Ok(pixels) => Event::ThumbnailReady {
+                path,
+                pixels: Arc::new(pixels),
+            },
+            Err(error) => unreadable(path, &error),
+        },
+        FileCommand::OpenPicture { path } => match open(&path) {
+            Ok(opened) => Event::PictureOpened { path, opened },
+            Err(error) => unreadable(path, &error),
+        },
+        FileCommand::SaveAs { picture, to } => {
+            or_failed(save_as(&picture, &to).map(|()| Event::SavedAs { path: to }))
+        }
+        FileCommand::Delete { path } => {
+            or_failed(output::delete(&path).map(|()| Event::Deleted { path }))
+        }
+        FileCommand::Restore { path } => {
+            or_failed(output::restore(&path).map(|()| Event::Restored { path }))
+        }
+        FileCommand::ShowInFolder { path } => {
+            or_failed(show_in_folder(&path).map(|()| Event::ShownInFolder { path }))
+        }
+    }
+}
+
+fn or_failed(result: Result<Event>) -> Event {
+    result.unwrap_or_else(|error| Event::FileFailed(error.into()))
+}
+
+fn unreadable(path: PathBuf, error: &Error) -> Event {
+    Event::PictureUnreadable {
+        path,
+        failure: error.into(),
+    }
+}
+
+fn open(path: &Path) -> Result<OpenedPicture> {
+    Ok(OpenedPicture {
+        pixels: Arc::new(output::open_picture(path)?),
+        recipe: output::read_recipe(path)?,
+    })
+}
+
+fn save_as(picture: &Picture, to: &Path) -> Result<()> {
+    output::save_as(&picture.pixels, &picture.settings, to)
+}
+
+fn show_in_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    open::that_detached(folder).map_err(|error| Error::io("Opening", folder, error))
+}
+
+/// The model that ships, then what lies in the folders, by name. What cannot be used is left out
+/// and said in the log; choosing it by hand says why.
+fn find_models(config: &WorkerConfig, folders: &[PathBuf]) -> Vec<ModelCard> {
+    let starter = super::starter_folder(&config.weights);
+    let mut found: Vec<ModelCard> = Vec::new();
+    for folder in folders {
+        collect(folder, SEARCH_DEPTH, &mut found);
+    }
+    found.sort_by_key(|card| card.name.to_lowercase());
+    found.dedup_by(|a, b| a.path == b.path);
+    match ModelFolder::open(&starter).and_then(|folder| folder.card(true)) {
+        Ok(card) => found.insert(0, card),
+        Err(error) => log::warn!("the model that ships cannot be used: {error}"),
+    }
+    found
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<ModelCard>) {
+    if folder.join("model_index.json").is_file() {
+        match ModelFolder::open(folder).and_then(|folder| folder.card(false)) {
+            Ok(card) => found.push(card),
+            Err(error) => log::warn!("{error}"),
+        }
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        log::warn!("the model folder {} cannot be read", folder.display());
+        return;
+    };
+    if depth == 0 {
+        return;
+    }
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, depth - 1, found);
+        }
+    }
+}

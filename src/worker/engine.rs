@@ -1,0 +1,365 @@
+//! The drawing thread: loads models and draws one job after another.
+//!
+//! Each command runs inside `catch_unwind`, since libtorch's plain operators panic: a panic becomes
+//! an error that names its cause, the loaded networks are dropped, and the next job starts afresh.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tch::{Device, Kind};
+
+use super::device;
+use super::handle::Ends;
+use super::job::{JobWatcher, Recorder};
+use super::message::{
+    Command, Event, Failure, Job, JobId, JobPlan, LoadedModel, Picture, Progress,
+};
+use super::{WorkerConfig, starter_folder, upscaler_file};
+use crate::error::{Error, Result};
+use crate::families::{ModelFolder, StableDiffusion};
+use crate::files;
+use crate::output;
+use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
+use crate::request::{
+    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SaveTarget, Stage, Upscale,
+};
+
+/// Characters of the model file's sha256 that A1111 shows.
+const SHORT_HASH: usize = 10;
+
+/// What the drawing thread keeps between jobs.
+pub(super) struct Engine {
+    config: Arc<WorkerConfig>,
+    ends: Ends,
+    model: Option<Loaded>,
+    upscaler: Option<(PathBuf, Device, Upscaler)>,
+}
+
+/// The model in memory, and what it was loaded as.
+struct Loaded {
+    key: ModelKey,
+    model: StableDiffusion,
+    hash: ModelHash,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct ModelKey {
+    /// `None`: the model that ships.
+    path: Option<PathBuf>,
+    device: Device,
+    kind: Kind,
+}
+
+impl Engine {
+    pub(super) fn new(config: Arc<WorkerConfig>, ends: Ends) -> Self {
+        Self {
+            config,
+            ends,
+            model: None,
+            upscaler: None,
+        }
+    }
+
+    /// Works until the handle is dropped.
+    pub(super) fn run(mut self) {
+        while let Ok(command) = self.ends.commands.recv() {
+            if self.ends.cancelled.closing() {
+                break;
+            }
+            match command {
+                Command::Generate(job) => self.job(job.id, |engine| engine.generate(&job)),
+                Command::Enlarge {
+                    job,
+                    source,
+                    format,
+                } => self.job(job, |engine| engine.enlarge(job, &source, format)),
+                Command::LoadModel {
+                    model,
+                    device,
+                    dtype,
+                } => {
+                    if let Err(error) =
+                        self.guarded(|engine| engine.load(model.as_deref(), device, dtype))
+                    {
+                        self.send(Event::ModelFailed {
+                            model,
+                            failure: error.into(),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs one job and reports its one end.
+    fn job(&mut self, job: JobId, work: impl FnOnce(&mut Self) -> Result<()>) {
+        let started = Instant::now();
+        let result = if self.ends.cancelled.contains(job) {
+            Err(Error::Cancelled)
+        } else {
+            self.guarded(work)
+        };
+        self.send(match result {
+            Ok(()) => Event::Finished {
+                job,
+                elapsed_secs: started.elapsed().as_secs_f64(),
+            },
+            Err(Error::Cancelled) => Event::Cancelled { job },
+            Err(error) => Event::Failed {
+                job,
+                failure: error.into(),
+            },
+        });
+    }
+
+    /// Turns a panic into an error, and drops what may be half-changed.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
+            self.model = None;
+            self.upscaler = None;
+            Err(error_of(&*panic))
+        })
+    }
+
+    fn generate(&mut self, job: &Job) -> Result<()> {
+        let request = &job.request;
+        self.load(request.model.as_deref(), request.device, request.dtype)?;
+        let upscaler_path = self.upscaler_for(request)?;
+        let device = self.loaded()?.key.device;
+        if let Some(path) = &upscaler_path {
+            self.load_upscaler(path, device)?;
+        }
+        let upscaler = upscaler_path
+            .as_ref()
+            .and(self.upscaler.as_ref())
+            .map(|(_, _, upscaler)| upscaler);
+        let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        let factor = upscaler.map_or(1, Upscaler::factor);
+        let plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
+        let recorder = Recorder::new(
+            &plan,
+            &loaded.model,
+            loaded.hash.short(),
+            upscaler.map(|upscaler| upscaler.name.clone()),
+        );
+        let mut watcher = JobWatcher::new(job, &plan, recorder, &self.ends, &self.config);
+        watcher.started(JobPlan {
+            model_name: loaded.model.card.name.clone(),
+            seeds: plan.seeds.clone(),
+            steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
+            width_px: plan.width_px,
+            height_px: plan.height_px,
+            output_width_px: plan.output_width_px,
+            output_height_px: plan.output_height_px,
+        });
+        pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher)
+    }
+
+    /// Which file enlarges the pictures of this request; `None`: nothing does.
+    fn upscaler_for(&self, request: &GenerationRequest) -> Result<Option<PathBuf>> {
+        let default = || {
+            self.loaded()
+                .map(|loaded| loaded.model.card.defaults.upscaler.clone())
+        };
+        Ok(match &request.upscale {
+            Upscale::None => None,
+            Upscale::With(path) => Some(path.clone()),
+            Upscale::Auto => default()?.map(|name| upscaler_file(&self.config.weights, &name)),
+        })
+    }
+
+    /// Enlarges a saved picture into a new file beside it.
+    fn enlarge(&mut self, job: JobId, source: &Path, format: PictureFormat) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        self.send(Event::Progress {
+            job,
+            progress: Progress {
+                stage: Stage::Enlarging,
+                fraction: 0.0,
+                first: 0,
+                batch: 1,
+                step: 0,
+                steps: 0,
+                steps_per_sec: None,
+                remaining_secs: None,
+            },
+        });
+        let device = match &self.model {
+            Some(loaded) => loaded.key.device,
+            None => device::device(DeviceChoice::Auto)?,
+        };
+        let name = super::DEFAULT_UPSCALER;
+        self.load_upscaler(&upscaler_file(&self.config.weights, name), device)?;
+        let (_, _, upscaler) = self.upscaler.as_ref().ok_or_else(not_loaded)?;
+        let pixels = output::open_picture(source)?;
+        let factor = upscaler.factor();
+        let (width, height) = (
+            pixels.width_px.saturating_mul(factor),
+            pixels.height_px.saturating_mul(factor),
+        );
+        output::check_size(format, width, height)?;
+        let cancelled = || self.ends.cancelled.contains(job);
+        let enlarged = upscaler.enlarge(&tensor_from_pixels(&pixels)?, &cancelled)?;
+        let recipe = output::read_recipe(source)?;
+        let folder = source.parent().unwrap_or(Path::new(".")).to_path_buf();
+        for pixels in pixels_from_tensor(&enlarged)? {
+            let picture = save_enlarged(pixels, recipe.as_ref(), &upscaler.name, &folder, format);
+            self.send(Event::PictureDone {
+                job,
+                index: 0,
+                picture: Arc::new(picture),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the asked model is in memory, as asked.
+    fn load(
+        &mut self,
+        path: Option<&Path>,
+        device: DeviceChoice,
+        dtype: DtypeChoice,
+    ) -> Result<()> {
+        let device = device::device(device)?;
+        let key = ModelKey {
+            path: path.map(Path::to_path_buf),
+            device,
+            kind: device::kind(dtype, device),
+        };
+        if self.model.as_ref().is_some_and(|loaded| loaded.key == key) {
+            return Ok(());
+        }
+        // The old one goes first: two large models may not fit.
+        self.model = None;
+        let shipped = path.is_none();
+        let folder = match path {
+            Some(path) => ModelFolder::open(path)?,
+            None => ModelFolder::open(&starter_folder(&self.config.weights))?,
+        };
+        let name = folder.card(shipped)?.name;
+        let hash = ModelHash::start(folder.hashed_file()?)?;
+        self.send(Event::ModelLoading {
+            name: name.clone(),
+            fraction: 0.0,
+        });
+        let mut progress = |fraction| {
+            self.send(Event::ModelLoading {
+                name: name.clone(),
+                fraction,
+            });
+        };
+        let _no_grad = tch::no_grad_guard();
+        let model = StableDiffusion::load(&folder, shipped, device, key.kind, &mut progress)?;
+        self.send(Event::ModelReady(LoadedModel {
+            card: model.card.clone(),
+            device: device::device_name(device).to_owned(),
+            dtype: device::kind_name(key.kind).to_owned(),
+            notes: model.notes.clone(),
+        }));
+        self.model = Some(Loaded { key, model, hash });
+        Ok(())
+    }
+
+    fn load_upscaler(&mut self, path: &Path, device: Device) -> Result<()> {
+        let known = |(known, on, _): &(PathBuf, Device, Upscaler)| known == path && *on == device;
+        if !self.upscaler.as_ref().is_some_and(known) {
+            let upscaler = Upscaler::load(path, device)?;
+            self.upscaler = Some((path.to_path_buf(), device, upscaler));
+        }
+        Ok(())
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        self.model.as_ref().ok_or_else(not_loaded)
+    }
+
+    fn send(&self, event: Event) {
+        super::send(&self.ends.events, &self.config, event);
+    }
+}
+
+/// Saves an enlarged picture with the settings of the one it was made from.
+fn save_enlarged(
+    pixels: crate::request::Pixels,
+    recipe: Option<&crate::request::Recipe>,
+    upscaler: &str,
+    folder: &Path,
+    format: PictureFormat,
+) -> Picture {
+    let mut settings = recipe.map_or_else(super::job::unknown_settings, |recipe| {
+        let from_request = || super::job::settings_of_request(&recipe.request);
+        recipe.settings.clone().unwrap_or_else(from_request)
+    });
+    settings.output_width_px = pixels.width_px;
+    settings.output_height_px = pixels.height_px;
+    settings.upscaler = Some(match settings.upscaler {
+        Some(before) => format!("{before}, {upscaler}"),
+        None => upscaler.to_owned(),
+    });
+    let target = SaveTarget::Folder(folder.to_path_buf());
+    let (path, save_failure) = match output::save_picture(&pixels, &settings, &target, format, 0) {
+        Ok(path) => (Some(path), None),
+        Err(error) => (None, Some(Failure::from(error))),
+    };
+    Picture {
+        pixels,
+        settings,
+        path,
+        save_failure,
+    }
+}
+
+/// The sha256 of the model's file, computed beside the loading.
+enum ModelHash {
+    Running(JoinHandle<Option<String>>),
+    Known(Option<String>),
+}
+
+impl ModelHash {
+    fn start(file: PathBuf) -> Result<Self> {
+        std::thread::Builder::new()
+            .name("easel-hash".to_owned())
+            .spawn(move || files::sha256_hex(&file).ok())
+            .map(Self::Running)
+            .map_err(|error| Error::Panic {
+                details: format!("no thread could be started: {error}"),
+            })
+    }
+
+    /// The first ten digits; waits for the thread where it is not done.
+    fn short(&mut self) -> Option<String> {
+        if let Self::Running(_) = self
+            && let Self::Running(thread) = std::mem::replace(self, Self::Known(None))
+        {
+            let hash = thread.join().ok().flatten();
+            *self = Self::Known(hash.and_then(|hash| hash.get(..SHORT_HASH).map(str::to_owned)));
+        }
+        match self {
+            Self::Known(hash) => hash.clone(),
+            Self::Running(_) => None,
+        }
+    }
+}
+
+fn not_loaded() -> Error {
+    Error::Panic {
+        details: "the model was dropped while it was needed".to_owned(),
+    }
+}
+
+/// What a caught panic says.
+fn error_of(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message");
+    match Error::from_torch_message(message) {
+        Error::Torch { details } => Error::Panic { details },
+        known => known,
+    }
+}

@@ -1,0 +1,374 @@
+//! What the drawing thread tells of one job while it runs: progress, previews, pictures.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::WorkerConfig;
+use super::device::{device_name, kind_name};
+use super::handle::Ends;
+use super::message::{Event, Failure, Job, JobPlan, Picture, Preview, Progress};
+use crate::error::{Error, Result};
+use crate::families::StableDiffusion;
+use crate::files;
+use crate::output;
+use crate::pipeline::{Drawn, GenerationPlan, Watcher};
+use crate::request::{GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Stage};
+
+/// Steps that the speed is measured over.
+const SPEED_STEPS: usize = 8;
+
+/// Knows what goes into a picture's settings.
+pub(super) struct Recorder(PictureSettings);
+
+impl Recorder {
+    pub(super) fn new(
+        plan: &GenerationPlan,
+        model: &StableDiffusion,
+        model_hash: Option<String>,
+        upscaler: Option<String>,
+    ) -> Self {
+        Self(PictureSettings {
+            prompt: plan.prompt.clone(),
+            negative_prompt: plan.negative_prompt.clone(),
+            model_name: model.card.name.clone(),
+            model_path: model.card.path.clone(),
+            model_hash,
+            steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
+            guidance_scale: plan.guidance_scale,
+            sampler: plan.sampler,
+            schedule: plan.schedule_id,
+            width_px: plan.width_px,
+            height_px: plan.height_px,
+            upscaler,
+            output_width_px: plan.output_width_px,
+            output_height_px: plan.output_height_px,
+            device: device_name(model.device).to_owned(),
+            dtype: kind_name(model.kind).to_owned(),
+            ..unknown_settings()
+        })
+    }
+
+    fn settings(
+        &self,
+        seed: u64,
+        pixels: &Pixels,
+        cancelled_after: Option<u32>,
+    ) -> PictureSettings {
+        PictureSettings {
+            seed,
+            output_width_px: pixels.width_px,
+            output_height_px: pixels.height_px,
+            cancelled_after,
+            ..self.0.clone()
+        }
+    }
+}
+
+/// Settings of a picture that carries none.
+pub(super) fn unknown_settings() -> PictureSettings {
+    PictureSettings {
+        prompt: String::new(),
+        negative_prompt: String::new(),
+        model_name: String::new(),
+        model_path: None,
+        model_hash: None,
+        steps: 0,
+        guidance_scale: 0.0,
+        seed: 0,
+        sampler: SamplerId::Euler,
+        schedule: ScheduleId::Model,
+        width_px: 0,
+        height_px: 0,
+        upscaler: None,
+        output_width_px: 0,
+        output_height_px: 0,
+        device: String::new(),
+        dtype: String::new(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cancelled_after: None,
+    }
+}
+
+/// Settings of a picture that another program drew, as far as it says.
+pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSettings {
+    PictureSettings {
+        prompt: request.prompt.clone(),
+        negative_prompt: request.negative_prompt.clone(),
+        steps: request.steps.unwrap_or_default(),
+        guidance_scale: request.guidance_scale.unwrap_or_default(),
+        seed: request.seed.unwrap_or_default(),
+        sampler: request.sampler.unwrap_or(SamplerId::Euler),
+        schedule: request.schedule.unwrap_or(ScheduleId::Model),
+        width_px: request.width_px.unwrap_or_default(),
+        height_px: request.height_px.unwrap_or_default(),
+        ..unknown_settings()
+    }
+}
+
+/// Reports one job to the window and saves its pictures.
+pub(super) struct JobWatcher<'a> {
+    job: &'a Job,
+    plan: &'a GenerationPlan,
+    recorder: Recorder,
+    ends: &'a Ends,
+    config: &'a WorkerConfig,
+    pace: Pace,
+    stage: Stage,
+    /// Never goes back.
+    fraction: f32,
+}
+
+impl<'a> JobWatcher<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        plan: &'a GenerationPlan,
+        recorder: Recorder,
+        ends: &'a Ends,
+        config: &'a WorkerConfig,
+    ) -> Self {
+        Self {
+            job,
+            plan,
+            recorder,
+            ends,
+            config,
+            pace: Pace::default(),
+            stage: Stage::ReadingPrompt,
+            fraction: 0.0,
+        }
+    }
+
+    pub(super) fn started(&self, plan: JobPlan) {
+        self.send(Event::Started {
+            job: self.job.id,
+            plan,
+        });
+    }
+
+    fn send(&self, event: Event) {
+        super::send(&self.ends.events, self.config, event);
+    }
+
+    fn progress(&mut self, batch: &Range<usize>, step: usize) {
+        let (pictures, steps) = (self.plan.seeds.len(), self.plan.steps);
+        // A picture's decoding and enlarging count as one step more.
+        let units = pictures * (steps + 1);
+        let finishing = matches!(
+            self.stage,
+            Stage::Decoding | Stage::Enlarging | Stage::Saving
+        );
+        let done = match (self.stage, finishing) {
+            (Stage::LoadingModel | Stage::ReadingPrompt, _) => 0,
+            (_, false) => batch.start * (steps + 1) + batch.len() * step,
+            // All pictures of the batch have their steps, those before this one are finished.
+            (_, true) => {
+                let size = self.plan.batch_size.max(1);
+                let first = batch.start - batch.start % size;
+                let end = (first + size).min(pictures);
+                first * (steps + 1) + (end - first) * steps + (batch.start - first)
+            }
+        };
+        self.fraction = self.fraction.max(done as f32 / units.max(1) as f32);
+        let calls_left = self.batches_after(batch.start) * steps + steps.saturating_sub(step);
+        let progress = Progress {
+            stage: self.stage,
+            fraction: self.fraction,
+            first: batch.start,
+            batch: batch.len(),
+            step,
+            steps,
+            steps_per_sec: self.pace.steps_per_sec(),
+            remaining_secs: self.pace.secs_for(calls_left),
+        };
+        self.send(Event::Progress {
+            job: self.job.id,
+            progress,
+        });
+    }
+
+    fn batches_after(&self, picture: usize) -> usize {
+        let size = self.plan.batch_size.max(1);
+        let batches = self.plan.seeds.len().div_ceil(size);
+        batches.saturating_sub(picture / size + 1)
+    }
+
+    fn save_latents(&self, folder_or_file: &Path, drawn: &Drawn) -> Result<()> {
+        let path = numbered(folder_or_file, drawn.index);
+        let values = Vec::<f32>::try_from(drawn.latents.f_flatten(0, -1)?)?;
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let shape = drawn
+            .latents
+            .size()
+            .iter()
+            .map(|side| side.unsigned_abs() as usize)
+            .collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes);
+        let file = view
+            .and_then(|view| safetensors::serialize([("latents", view)], None))
+            .map_err(|error| Error::io("Saving", &path, std::io::Error::other(error)))?;
+        files::atomic_write(&path, &file)
+    }
+}
+
+impl Watcher for JobWatcher<'_> {
+    fn cancelled(&self) -> bool {
+        self.ends.cancelled.contains(self.job.id)
+    }
+
+    fn closing(&self) -> bool {
+        self.ends.cancelled.closing()
+    }
+
+    fn wants_previews(&self) -> bool {
+        self.job.previews
+    }
+
+    fn stage(&mut self, batch: Range<usize>, stage: Stage) {
+        self.stage = stage;
+        if stage == Stage::Drawing {
+            self.pace.pause();
+        }
+        let done = match stage {
+            Stage::LoadingModel | Stage::ReadingPrompt | Stage::Drawing => 0,
+            Stage::Decoding | Stage::Enlarging | Stage::Saving => self.plan.steps,
+        };
+        self.progress(&batch, done);
+    }
+
+    fn step(&mut self, batch: Range<usize>, step: usize) {
+        self.pace.step();
+        self.progress(&batch, step);
+    }
+
+    fn preview(&mut self, batch: Range<usize>, step: usize, pictures: Vec<Pixels>) {
+        self.ends.previews.put(Preview {
+            job: self.job.id,
+            first: batch.start,
+            step,
+            pictures,
+        });
+        (self.config.wake)();
+    }
+
+    fn drawn(&mut self, drawn: Drawn) -> Result<()> {
+        let seed = self
+            .plan
+            .seeds
+            .get(drawn.index)
+            .copied()
+            .unwrap_or_default();
+        let cancelled_after = drawn
+            .cancelled_after
+            .map(|step| u32::try_from(step).unwrap_or(u32::MAX));
+        let settings = self.recorder.settings(seed, &drawn.pixels, cancelled_after);
+        let mut picture = Picture {
+            pixels: drawn.pixels.clone(),
+            settings,
+            path: None,
+            save_failure: None,
+        };
+        if cancelled_after.is_none() {
+            let saved = output::save_picture(
+                &picture.pixels,
+                &picture.settings,
+                &self.job.save_to,
+                self.job.format,
+                drawn.index,
+            );
+            let latents = match &self.job.latents_to {
+                Some(path) => self.save_latents(path, &drawn),
+                None => Ok(()),
+            };
+            match saved {
+                Ok(path) => picture.path = Some(path),
+                Err(error) => picture.save_failure = Some(Failure::from(error)),
+            }
+            if let Err(error) = latents {
+                picture.save_failure.get_or_insert(Failure::from(error));
+            }
+        }
+        self.send(Event::PictureDone {
+            job: self.job.id,
+            index: drawn.index,
+            picture: Arc::new(picture),
+        });
+        Ok(())
+    }
+}
+
+/// `latents.safetensors`, and `latents-2.safetensors` for the second picture.
+fn numbered(path: &Path, index: usize) -> PathBuf {
+    if index == 0 {
+        return path.to_path_buf();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{}.{ending}", index + 1))
+}
+
+/// How fast steps go by.
+#[derive(Debug, Default)]
+struct Pace {
+    steps: VecDeque<Duration>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Something else was done meanwhile: the next step does not count from before it.
+    fn pause(&mut self) {
+        self.last = Some(Instant::now());
+    }
+
+    fn step(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            if self.steps.len() == SPEED_STEPS {
+                self.steps.pop_front();
+            }
+            self.steps.push_back(now - last);
+        }
+    }
+
+    fn secs_a_step(&self) -> Option<f64> {
+        let total: Duration = self.steps.iter().sum();
+        (self.steps.len() >= 2).then(|| total.as_secs_f64() / self.steps.len() as f64)
+    }
+
+    fn steps_per_sec(&self) -> Option<f64> {
+        self.secs_a_step()
+            .filter(|secs| *secs > 0.0)
+            .map(f64::recip)
+    }
+
+    fn secs_for(&self, steps: usize) -> Option<f64> {
+        self.secs_a_step().map(|secs| secs * steps as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_of_further_pictures_get_numbers() {
+        let path = Path::new("out/x.safetensors");
+        assert_eq!(numbered(path, 0), path);
+        assert_eq!(numbered(path, 1), Path::new("out/x-2.safetensors"));
+    }
+
+    #[test]
+    fn no_speed_is_told_before_two_steps() {
+        let mut pace = Pace::default();
+        pace.pause();
+        pace.step();
+        assert_eq!(pace.secs_for(10), None);
+        pace.step();
+        assert!(pace.secs_for(10).is_some());
+    }
+}

@@ -1,0 +1,87 @@
+//! What the parity tests share: reference tensors, and a comparison that says where it fails.
+//!
+//! Source of the tensors: `tests/reference/README.md`.
+#![allow(dead_code)] // Each test binary uses its own part.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use easel::checkpoint;
+
+/// A file or folder of `tests/reference/data`.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/reference/data")
+        .join(name)
+}
+
+/// Reference tensors by name, floats as f32.
+pub struct Reference(BTreeMap<String, Tensor>);
+
+impl Reference {
+    pub fn read(path: &Path) -> Self {
+        let files = [path.to_path_buf()];
+        let loaded = checkpoint::load(&files, Device::Cpu, Kind::Float, &mut |_| {})
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self(loaded.tensors)
+    }
+
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("the reference has no tensor {name}"))
+    }
+
+    /// The tensors whose names begin with `prefix` and a dot, without both.
+    pub fn part(&self, prefix: &str) -> Self {
+        let part = self.0.iter().filter_map(|(name, tensor)| {
+            let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
+            Some((rest.to_owned(), tensor.shallow_clone()))
+        });
+        Self(part.collect())
+    }
+}
+
+/// Fails where `got` differs from `want` by more than `tolerance` times the largest magnitude in
+/// `want`, or is not a number, and says at which index first.
+#[track_caller]
+pub fn compare(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+    assert_eq!(got.size(), want.size(), "{name}: another shape");
+    let flat = |x: &Tensor| -> Vec<f64> {
+        let x = x.to_device(Device::Cpu).to_kind(Kind::Double).contiguous();
+        Vec::try_from(x.view([-1])).expect("values")
+    };
+    let (got_values, want_values) = (flat(got), flat(want));
+    let largest = want_values.iter().fold(0f64, |max, x| max.max(x.abs()));
+    let limit = tolerance * largest;
+    let bad = |(got, want): (&f64, &f64)| {
+        let difference = (got - want).abs();
+        difference.is_nan() || difference > limit
+    };
+    let pairs = || got_values.iter().zip(&want_values);
+    if let Some(first) = pairs().position(bad) {
+        let worst = pairs().fold(0f64, |max, (got, want)| max.max((got - want).abs()));
+        panic!(
+            "{name}: {} of {} values differ by more than {limit:e} ({tolerance:e} of the largest, \
+             {largest}); the first at {:?}: {} instead of {}; the worst by {worst:e}",
+            pairs().filter(|pair| bad(*pair)).count(),
+            want_values.len(),
+            index_of(first, &want.size()),
+            got_values[first],
+            want_values[first],
+        );
+    }
+}
+
+/// The place of the `flat`th value of a tensor.
+fn index_of(flat: usize, shape: &[i64]) -> Vec<i64> {
+    let mut rest = flat as i64;
+    let mut index: Vec<i64> = Vec::new();
+    for size in shape.iter().rev() {
+        index.insert(0, rest % size);
+        rest /= size;
+    }
+    index
+}

@@ -1,0 +1,194 @@
+//! The networks' numbers against diffusers 0.42.1 and transformers 5.23.
+//!
+//! Compared: outputs of tiny random models, one a configuration, biases and norms random too; and of
+//! the starter and the upscaler in `weights/`, whatever is there. Not compared: states inside a
+//! network (a difference there shows at its end), half precision (another rounding a kernel).
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers fail as tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::{Reference, compare, data};
+use easel::checkpoint::{find_weights, load};
+use easel::models::esrgan::RealEsrganCompact;
+use easel::models::layers::Weights;
+use easel::models::unet::{UNet2DConditionModel, UNetConfig};
+use easel::models::vae::{AutoencoderKL, VaeConfig};
+use easel::text::clip::{CLIPTextModel, ClipConfig};
+use tch::{Device, Kind};
+
+/// Of the largest value. Both sides run the same libtorch kernels in f32 (error 6e-8 an operation),
+/// but in another order here and there: sums on more threads, a linear map for a 1x1 convolution.
+const TOLERANCE: f64 = 1e-5;
+
+fn weights(files: &[PathBuf]) -> Weights {
+    let loaded = load(files, Device::Cpu, Kind::Float, &mut |_| {}).unwrap();
+    Weights::new(loaded.path, loaded.tensors)
+}
+
+/// The weights of a folder; every tensor must be of use.
+fn build<T>(folder: &Path, stem: &str, new: impl FnOnce(&Weights) -> T) -> T {
+    let weights = weights(&find_weights(folder, stem).unwrap());
+    let model = new(&weights);
+    assert_eq!(weights.unused(), Vec::<String>::new());
+    model
+}
+
+fn check_unet(folder: &Path, reference: &Reference) {
+    let config = UNetConfig::read(&folder.join("config.json")).unwrap();
+    let unet = build(folder, "diffusion_pytorch_model", |weights| {
+        UNet2DConditionModel::new(config, weights).unwrap()
+    });
+    let timestep = reference.get("timestep").double_value(&[0]);
+    let states = reference.get("encoder_hidden_states");
+    let output = tch::no_grad(|| unet.forward(reference.get("sample"), timestep, states)).unwrap();
+    compare("output", &output, reference.get("output"), TOLERANCE);
+}
+
+fn check_vae(folder: &Path, reference: &Reference) {
+    let config = VaeConfig::read(&folder.join("config.json")).unwrap();
+    let vae = build(folder, "diffusion_pytorch_model", |weights| {
+        AutoencoderKL::new(config, weights).unwrap()
+    });
+    let encoded = tch::no_grad(|| vae.encode(reference.get("image"))).unwrap();
+    compare("mean", &encoded.mean, reference.get("mean"), TOLERANCE);
+    compare(
+        "logvar",
+        &encoded.logvar,
+        reference.get("logvar"),
+        TOLERANCE,
+    );
+    let decoded = tch::no_grad(|| vae.decode(reference.get("latents"))).unwrap();
+    compare("decoded", &decoded, reference.get("decoded"), TOLERANCE);
+}
+
+fn check_clip(folder: &Path, reference: &Reference) {
+    let config = ClipConfig::read(&folder.join("config.json")).unwrap();
+    let clip = build(folder, "model", |weights| {
+        CLIPTextModel::new(config, weights).unwrap()
+    });
+    let output = tch::no_grad(|| clip.forward(reference.get("input_ids"))).unwrap();
+    let last = reference.get("last_hidden_state");
+    compare("last", &output.last_hidden_state, last, TOLERANCE);
+    compare("pooled", &output.pooled, reference.get("pooled"), TOLERANCE);
+    let skipped = clip.skip_layers(&output, 1).unwrap();
+    compare("skip 1", &skipped, reference.get("skip_1"), TOLERANCE);
+    let unskipped = clip.skip_layers(&output, 0).unwrap();
+    compare("skip 0", &unskipped, last, TOLERANCE);
+    assert!(clip.skip_layers(&output, 99).is_err());
+}
+
+/// A folder of `tests/reference/data/models` with its reference.
+fn tiny(name: &str) -> (PathBuf, Reference) {
+    let folder = data("models").join(name);
+    let reference = Reference::read(&folder.join("reference.safetensors"));
+    (folder, reference)
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("weights")
+        .join(name)
+}
+
+#[test]
+fn a_unet_like_stable_diffusion_1() {
+    let (folder, reference) = tiny("unet_sd1");
+    check_unet(&folder, &reference);
+}
+
+#[test]
+fn a_unet_like_stable_diffusion_2_at_an_odd_size() {
+    let (folder, reference) = tiny("unet_sd2");
+    check_unet(&folder, &reference);
+}
+
+#[test]
+fn a_unet_with_every_field_away_from_its_default() {
+    let (folder, reference) = tiny("unet_unusual");
+    check_unet(&folder, &reference);
+}
+
+#[test]
+fn a_unet_with_a_plain_middle_and_one_without() {
+    for name in ["unet_plain_middle", "unet_no_middle"] {
+        let (folder, reference) = tiny(name);
+        check_unet(&folder, &reference);
+    }
+}
+
+#[test]
+fn a_vae_with_attention() {
+    let (folder, reference) = tiny("vae_attention");
+    check_vae(&folder, &reference);
+}
+
+#[test]
+fn a_vae_with_old_names_in_shards() {
+    let (folder, reference) = tiny("vae_old_names");
+    check_vae(&folder, &reference);
+}
+
+#[test]
+fn a_vae_without_attention_and_quantisation() {
+    let (folder, reference) = tiny("vae_plain");
+    check_vae(&folder, &reference);
+}
+
+#[test]
+fn a_text_encoder_with_quick_gelu() {
+    let (folder, reference) = tiny("clip_quick_gelu");
+    check_clip(&folder, &reference);
+}
+
+#[test]
+fn a_text_encoder_with_gelu_old_names_and_the_old_end_token() {
+    let (folder, reference) = tiny("clip_gelu");
+    check_clip(&folder, &reference);
+}
+
+#[test]
+fn the_upscaler_of_another_size_and_scale() {
+    let (folder, reference) = tiny("esrgan");
+    let model = build(&folder, "model", |weights| {
+        RealEsrganCompact::new(weights).unwrap()
+    });
+    assert_eq!(model.scale, 3);
+    let output = tch::no_grad(|| model.forward(reference.get("image"))).unwrap();
+    compare("output", &output, reference.get("output"), TOLERANCE);
+}
+
+#[test]
+fn the_starter() {
+    let reference = Reference::read(&data("starter/models.safetensors"));
+    let folder = shipped("starter");
+    check_clip(
+        &folder.join("text_encoder"),
+        &reference.part("text_encoder"),
+    );
+    check_unet(&folder.join("unet"), &reference.part("unet"));
+    check_vae(&folder.join("vae"), &reference.part("vae"));
+}
+
+#[test]
+fn the_upscaler() {
+    let reference = Reference::read(&data("starter/upscaler.safetensors"));
+    let file = shipped("upscalers/realesr-animevideov3-x4.safetensors");
+    let weights = weights(&[file]);
+    let model = RealEsrganCompact::new(&weights).unwrap();
+    assert_eq!(weights.unused(), Vec::<String>::new());
+    assert_eq!(model.scale, 4);
+    let output = tch::no_grad(|| model.forward(reference.get("image"))).unwrap();
+    compare("output", &output, reference.get("output"), TOLERANCE);
+}
+
+#[test]
+fn every_model_can_move_to_the_worker_thread() {
+    fn movable<T: Send>() {}
+    movable::<UNet2DConditionModel>();
+    movable::<AutoencoderKL>();
+    movable::<CLIPTextModel>();
+    movable::<RealEsrganCompact>();
+}

@@ -1,0 +1,209 @@
+//! Whole drawings of the model that ships, beside diffusers 0.42.1 (`tests/reference/pipeline.py`).
+//!
+//! Compared: the latents after the last step and the decoded picture. Not compared: enlarging (the
+//! network alone is in `parity_models.rs`). The settings come from the reference file, so that newer
+//! weights bring their own cases.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use easel::error::Result;
+use easel::families::{ModelFolder, StableDiffusion};
+use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
+use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// Twenty steps add up f32 rounding of convolutions that sum in another order with another thread
+/// count; guidance multiplies it.
+const LATENTS_TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: String,
+    negative_prompt: String,
+    seeds: Vec<u64>,
+    steps: u32,
+    guidance: f64,
+    sampler: SamplerId,
+    width: u32,
+    height: u32,
+}
+
+impl Case {
+    fn request(&self) -> GenerationRequest {
+        GenerationRequest {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            steps: Some(self.steps),
+            guidance_scale: Some(self.guidance),
+            width_px: Some(self.width),
+            height_px: Some(self.height),
+            seed: self.seeds.first().copied(),
+            count: Some(self.seeds.len() as u32),
+            sampler: Some(self.sampler),
+            ..GenerationRequest::default()
+        }
+    }
+}
+
+/// Keeps everything that was drawn.
+#[derive(Default)]
+struct Keeper {
+    drawn: Vec<Drawn>,
+    steps: usize,
+}
+
+impl Watcher for Keeper {
+    fn cancelled(&self) -> bool {
+        false
+    }
+    fn closing(&self) -> bool {
+        false
+    }
+    fn wants_previews(&self) -> bool {
+        false
+    }
+    fn stage(&mut self, _batch: Range<usize>, _stage: Stage) {}
+    fn step(&mut self, _batch: Range<usize>, _step: usize) {
+        self.steps += 1;
+    }
+    fn preview(&mut self, _batch: Range<usize>, _step: usize, _pictures: Vec<Pixels>) {}
+    fn drawn(&mut self, drawn: Drawn) -> Result<()> {
+        self.drawn.push(drawn);
+        Ok(())
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn starter() -> StableDiffusion {
+    let folder = ModelFolder::open(&root().join("weights/starter")).unwrap();
+    StableDiffusion::load(&folder, true, Device::Cpu, Kind::Float, &mut |_| ()).unwrap()
+}
+
+fn draw(model: &mut StableDiffusion, request: &GenerationRequest) -> Keeper {
+    let plan = GenerationPlan::resolve(request, model, 1, PictureFormat::Png).unwrap();
+    let mut keeper = Keeper::default();
+    generate(model, &plan, None, &mut keeper).unwrap();
+    keeper
+}
+
+fn references() -> (HashMap<String, Case>, HashMap<String, Tensor>) {
+    let path: PathBuf = root().join("tests/reference/data/starter/pipeline.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let cases = &metadata.metadata().as_ref().unwrap()["cases"];
+    let tensors = Tensor::read_safetensors(&path).unwrap();
+    (
+        serde_json::from_str(cases).unwrap(),
+        tensors.into_iter().collect(),
+    )
+}
+
+#[test]
+fn the_starter_draws_what_diffusers_draws() {
+    let (cases, tensors) = references();
+    assert!(cases.len() >= 4);
+    let mut model = starter();
+    for (name, case) in &cases {
+        let keeper = draw(&mut model, &case.request());
+        assert_eq!(keeper.drawn.len(), case.seeds.len());
+        let latents: Vec<_> = keeper.drawn.iter().map(|drawn| &drawn.latents).collect();
+        common::compare(
+            &format!("{name}: latents"),
+            &Tensor::cat(&latents, 0),
+            &tensors[&format!("{name}.latents")],
+            LATENTS_TOLERANCE,
+        );
+        let image = &tensors[&format!("{name}.image")];
+        for drawn in &keeper.drawn {
+            let want = Vec::<u8>::try_from(image.get(drawn.index as i64).flatten(0, -1)).unwrap();
+            assert_eq!(want.len(), drawn.pixels.rgb.len());
+            for (at, (got, want)) in drawn.pixels.rgb.iter().zip(&want).enumerate() {
+                let apart = got.abs_diff(*want);
+                assert!(
+                    apart <= 1,
+                    "{name}: value {at} is {got}, diffusers has {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_does_not_depend_on_the_batch_it_is_drawn_in() {
+    let mut model = starter();
+    for sampler in [SamplerId::EulerA, SamplerId::DpmPp2mSde] {
+        let request = GenerationRequest {
+            prompt: "a house, twemoji style".to_owned(),
+            seed: Some(40),
+            steps: Some(5),
+            sampler: Some(sampler),
+            ..GenerationRequest::default()
+        };
+        let together = GenerationRequest {
+            count: Some(3),
+            batch_size: Some(3),
+            ..request.clone()
+        };
+        let together = draw(&mut model, &together);
+        assert_eq!(together.steps, 5);
+        for (index, in_batch) in together.drawn.iter().enumerate() {
+            let alone = GenerationRequest {
+                seed: Some(40 + index as u64),
+                ..request.clone()
+            };
+            let alone = draw(&mut model, &alone);
+            common::compare(
+                &format!("{sampler:?}: picture {index}"),
+                &in_batch.latents,
+                &alone.drawn[0].latents,
+                LATENTS_TOLERANCE,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prompt_longer_than_the_encoder_still_counts_to_its_end() {
+    let mut model = starter();
+    let draw_prompt = |model: &mut StableDiffusion, end: &str| {
+        let request = GenerationRequest {
+            prompt: format!("{}{end}", "a small quiet picture of a thing, ".repeat(6)),
+            seed: Some(1),
+            steps: Some(3),
+            ..GenerationRequest::default()
+        };
+        draw(model, &request).drawn.remove(0).latents
+    };
+    let fox = draw_prompt(&mut model, "a fox");
+    let sun = draw_prompt(&mut model, "a sun");
+    assert!((fox - sun).abs().max().double_value(&[]) > 1e-2);
+}
+
+#[test]
+fn an_open_weight_changes_the_picture_and_a_weight_of_one_does_not() {
+    let mut model = starter();
+    let latents = |model: &mut StableDiffusion, prompt: &str| {
+        let request = GenerationRequest {
+            prompt: prompt.to_owned(),
+            seed: Some(1),
+            steps: Some(3),
+            ..GenerationRequest::default()
+        };
+        draw(model, &request).drawn.remove(0).latents
+    };
+    let plain = latents(&mut model, "a red star");
+    let same = latents(&mut model, "a (red:1.0) star");
+    let more = latents(&mut model, "a (red:1.6) star");
+    assert!(plain.equal(&same));
+    assert!((plain - more).abs().max().double_value(&[]) > 1e-2);
+}

@@ -1,0 +1,301 @@
+//! The worker on the model that ships: what it reports, in which order, and what it survives.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use easel::error::Remedy;
+use easel::request::{
+    GenerationRequest, PictureFormat, PictureSettings, SaveTarget, Stage, Upscale,
+};
+use easel::worker::message::{Command, Event, FileCommand, Job, JobId, Picture};
+use easel::worker::{Handle, WorkerConfig, start};
+
+/// Only a hang takes this long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn weights() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("weights")
+}
+
+fn worker() -> Handle {
+    start(WorkerConfig {
+        weights: weights(),
+        wake: Box::new(|| ()),
+    })
+    .unwrap()
+}
+
+fn job(id: u64, folder: &Path, request: GenerationRequest) -> Command {
+    Command::Generate(Job {
+        id: JobId(id),
+        request,
+        save_to: SaveTarget::Folder(folder.to_path_buf()),
+        format: PictureFormat::Png,
+        latents_to: None,
+        previews: true,
+    })
+}
+
+fn request(steps: u32) -> GenerationRequest {
+    GenerationRequest {
+        prompt: "a star, flat style".to_owned(),
+        seed: Some(11),
+        steps: Some(steps),
+        ..GenerationRequest::default()
+    }
+}
+
+fn next(worker: &Handle) -> Event {
+    worker.events().recv_timeout(PATIENCE).unwrap()
+}
+
+/// Every event up to the one that ends `job`, that one included.
+fn until_end(worker: &Handle, job: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let event = next(worker);
+        let ends = match &event {
+            Event::Finished { job, .. } | Event::Failed { job, .. } | Event::Cancelled { job } => {
+                Some(job.0)
+            }
+            _ => None,
+        };
+        events.push(event);
+        if ends == Some(job) {
+            return events;
+        }
+    }
+}
+
+fn pictures(events: &[Event]) -> Vec<Arc<Picture>> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::PictureDone { picture, .. } => Some(Arc::clone(picture)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_job_is_drawn_saved_and_reported_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    worker
+        .send(job(
+            1,
+            folder.path(),
+            GenerationRequest {
+                count: Some(2),
+                ..request(4)
+            },
+        ))
+        .unwrap();
+    let events = until_end(&worker, 1);
+    assert!(
+        matches!(events.last(), Some(Event::Finished { .. })),
+        "{events:?}"
+    );
+    let at = |wanted: fn(&Event) -> bool| events.iter().position(wanted).unwrap();
+    let ready = at(|event| matches!(event, Event::ModelReady(_)));
+    let started = at(|event| matches!(event, Event::Started { .. }));
+    let done = at(|event| matches!(event, Event::PictureDone { .. }));
+    assert!(ready < started && started < done);
+    let mut fraction = 0.0;
+    let mut drawn_steps = 0;
+    for event in &events {
+        if let Event::Progress { progress, .. } = event {
+            assert!(progress.fraction >= fraction, "{events:?}");
+            fraction = progress.fraction;
+            if progress.stage == Stage::Drawing {
+                drawn_steps = drawn_steps.max(progress.step);
+            }
+        }
+    }
+    assert_eq!(drawn_steps, 4);
+    let pictures = pictures(&events);
+    assert_eq!(pictures.len(), 2);
+    for (index, picture) in pictures.iter().enumerate() {
+        assert_eq!(picture.settings.seed, 11 + index as u64);
+        assert_eq!(
+            (picture.pixels.width_px, picture.pixels.height_px),
+            (256, 256)
+        );
+        let path = picture.path.as_ref().unwrap();
+        let recipe = easel::output::read_recipe(path).unwrap().unwrap();
+        assert_eq!(recipe.settings.as_ref(), Some(&picture.settings));
+    }
+    assert!(worker.previews().take().is_some());
+}
+
+#[test]
+fn what_a_picture_carries_draws_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    worker.send(job(1, folder.path(), request(3))).unwrap();
+    let first = pictures(&until_end(&worker, 1)).remove(0);
+    let recipe = easel::output::read_recipe(first.path.as_ref().unwrap())
+        .unwrap()
+        .unwrap();
+    worker.send(job(2, folder.path(), recipe.request)).unwrap();
+    let again = pictures(&until_end(&worker, 2)).remove(0);
+    assert_eq!(first.pixels, again.pixels);
+    assert_ne!(first.path, again.path);
+}
+
+#[test]
+fn a_cancelled_job_shows_what_it_reached_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    worker.send(job(1, folder.path(), request(1000))).unwrap();
+    worker.send(job(2, folder.path(), request(1000))).unwrap();
+    worker.cancel(JobId(2));
+    let mut events = Vec::new();
+    loop {
+        let event = next(&worker);
+        let reached = matches!(&event, Event::Progress { progress, .. } if progress.step >= 2);
+        events.push(event);
+        if reached {
+            break;
+        }
+    }
+    worker.cancel(JobId(1));
+    events.extend(until_end(&worker, 1));
+    assert!(matches!(events.last(), Some(Event::Cancelled { .. })));
+    let picture = pictures(&events).remove(0);
+    let steps = picture.settings.cancelled_after.unwrap();
+    assert!((2..1000).contains(&steps), "{steps}");
+    assert_eq!(picture.path, None);
+    let waiting = until_end(&worker, 2);
+    assert!(
+        matches!(waiting.as_slice(), [Event::Cancelled { .. }]),
+        "{waiting:?}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn after_a_failed_job_the_next_one_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let broken = folder.path().join("broken");
+    copy_folder(&weights().join("starter"), &broken);
+    let file = broken.join("unet/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let on_broken = GenerationRequest {
+        model: Some(broken),
+        ..request(2)
+    };
+    worker.send(job(1, folder.path(), on_broken)).unwrap();
+    let wrong_size = GenerationRequest {
+        width_px: Some(63),
+        ..request(2)
+    };
+    worker.send(job(2, folder.path(), wrong_size)).unwrap();
+    worker.send(job(3, folder.path(), request(2))).unwrap();
+    let failure = |events: Vec<Event>| match events.last() {
+        Some(Event::Failed { failure, .. }) => failure.clone(),
+        other => panic!("{other:?}"),
+    };
+    let broken = failure(until_end(&worker, 1));
+    assert_eq!(broken.remedy, Some(Remedy::ChooseModel));
+    assert!(
+        broken.message.contains("diffusion_pytorch_model"),
+        "{}",
+        broken.message
+    );
+    let size = failure(until_end(&worker, 2));
+    assert!(size.message.contains("multiple of 4"), "{}", size.message);
+    let last = until_end(&worker, 3);
+    assert!(
+        matches!(last.last(), Some(Event::Finished { .. })),
+        "{last:?}"
+    );
+}
+
+#[test]
+fn a_picture_that_cannot_be_saved_is_still_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    // A file stands where the folder should be.
+    let blocked = folder.path().join("blocked");
+    std::fs::write(&blocked, b"x").unwrap();
+    worker.send(job(1, &blocked, request(2))).unwrap();
+    let events = until_end(&worker, 1);
+    assert!(matches!(events.last(), Some(Event::Finished { .. })));
+    let picture = pictures(&events).remove(0);
+    let failure = picture.save_failure.clone().unwrap();
+    assert_eq!(failure.remedy, Some(Remedy::ChooseFolder));
+    let to = folder.path().join("elsewhere.jpg");
+    worker
+        .send_file(FileCommand::SaveAs {
+            picture: Arc::clone(&picture),
+            to: to.clone(),
+        })
+        .unwrap();
+    assert!(matches!(next(&worker), Event::SavedAs { .. }));
+    let read: Option<PictureSettings> = easel::output::read_recipe(&to)
+        .unwrap()
+        .and_then(|recipe| recipe.settings);
+    assert_eq!(read.as_ref(), Some(&picture.settings));
+}
+
+#[test]
+fn enlarging_once_more_makes_a_new_picture_beside_the_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let small = GenerationRequest {
+        upscale: Upscale::None,
+        ..request(2)
+    };
+    worker.send(job(1, folder.path(), small)).unwrap();
+    let source = pictures(&until_end(&worker, 1)).remove(0);
+    assert_eq!(source.pixels.width_px, 64);
+    worker
+        .send(Command::Enlarge {
+            job: JobId(2),
+            source: source.path.clone().unwrap(),
+            format: PictureFormat::Webp,
+        })
+        .unwrap();
+    let enlarged = pictures(&until_end(&worker, 2)).remove(0);
+    assert_eq!(enlarged.pixels.width_px, 256);
+    assert_eq!(enlarged.settings.prompt, source.settings.prompt);
+    assert!(enlarged.path.as_ref().unwrap().extension().unwrap() == "webp");
+}
+
+#[test]
+fn models_are_found_in_folders_and_the_one_that_ships_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_folder(&weights().join("starter"), &folder.path().join("a/mine"));
+    std::fs::remove_file(folder.path().join("a/mine/easel.json")).unwrap();
+    let worker = worker();
+    let folders = vec![folder.path().to_path_buf(), folder.path().join("missing")];
+    worker
+        .send_file(FileCommand::FindModels { folders })
+        .unwrap();
+    let Event::ModelsFound(cards) = next(&worker) else {
+        panic!("no models were reported");
+    };
+    let names: Vec<_> = cards.iter().map(|card| card.name.as_str()).collect();
+    assert_eq!(names, ["Starter", "mine"]);
+    assert_eq!(cards[0].path, None);
+    assert_eq!(cards[1].defaults.width_px, 64);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
