@@ -21,6 +21,7 @@ pub mod families;
 pub mod files;
 pub mod models;
 pub mod output;
+pub mod paths;
 pub mod pipeline;
 pub mod request;
 pub mod samplers;

@@ -40,6 +40,7 @@ const ROOMS: &[Room] = &[
     room("error", &[], &["tch"]),
     room("files", &[], &[]),
     room("settings", &[], &[]),
+    room("paths", &[], &[]),
     room("schedule", &[], &[]),
     room("samplers", &["schedule"], &["tch"]),
     room("models", &[], &["tch"]),
@@ -59,20 +60,26 @@ const ROOMS: &[Room] = &[
             "models",
             "checkpoint",
             "text",
+            // What a picture format can hold, asked before drawing.
+            "output",
         ],
         &["tch"],
     ),
     room("output", &[], &[]),
-    room("worker", &["pipeline", "output"], &["tch"]),
+    room(
+        "worker",
+        &["pipeline", "output", "families", "checkpoint"],
+        &["tch"],
+    ),
     room(
         "app",
         &["worker", "settings", "output"],
         &["egui", "eframe"],
     ),
-    room("cli", &["worker", "settings", "output"], &[]),
+    room("cli", &["worker", "settings", "output", "paths"], &[]),
     room(
         "main",
-        &["app", "cli", "worker", "settings"],
+        &["app", "cli", "worker", "settings", "paths"],
         &["egui", "eframe"],
     ),
 ];

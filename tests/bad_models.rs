@@ -3,7 +3,6 @@
 //! Random bytes, cut and altered real files, headers that lie, configs with anything in any field.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers fail as tests do.
 #![allow(clippy::disallowed_methods)] // Scratch files need no atomic write.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
 

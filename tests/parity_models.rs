@@ -4,7 +4,6 @@
 //! the starter and the upscaler in `weights/`, whatever is there. Not compared: states inside a
 //! network (a difference there shows at its end), half precision (another rounding a kernel).
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Helpers fail as tests do.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -4,7 +4,12 @@
 //! network alone is in `parity_models.rs`). The settings come from the reference file, so that newer
 //! weights bring their own cases.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 mod common;
 

@@ -48,7 +48,7 @@ impl App {
             UiCommand::Cancel => self.cancel_active(ctx),
             UiCommand::CancelAll => self.cancel_all(),
             UiCommand::Heavier | UiCommand::Lighter => {
-                prompt::change_weight(ctx, &mut self.state, command)
+                prompt::change_weight(ctx, &mut self.state, command);
             }
             UiCommand::SaveAs => self.save_as(ctx),
             UiCommand::Copy => self.copy(ctx),
@@ -166,7 +166,7 @@ impl App {
             Remedy::UseCpu => request.device = DeviceChoice::Cpu,
             Remedy::UseF32 => request.dtype = DtypeChoice::F32,
             Remedy::ReduceSize => {
-                (request.width_px, request.height_px) = (Some(reduced.0), Some(reduced.1))
+                (request.width_px, request.height_px) = (Some(reduced.0), Some(reduced.1));
             }
             Remedy::ChooseModel | Remedy::ChooseFolder => {}
         };
@@ -179,7 +179,7 @@ impl App {
                 }
             }
             Remedy::ChooseModel if self.state.models.found.len() > 1 => {
-                Popup::open_id(ctx, top_bar::model_menu_id())
+                Popup::open_id(ctx, top_bar::model_menu_id());
             }
             Remedy::ChooseModel => self.question(ctx, Question::ModelFolder),
             Remedy::ChooseFolder => self.question(ctx, Question::PicturesFolder),

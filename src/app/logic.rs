@@ -65,7 +65,7 @@ impl App {
                 picture,
             } => self.on_picture(ctx, job, index, picture),
             Event::Finished { job, elapsed_secs } => {
-                self.on_end(job, JobStatus::Done { elapsed_secs })
+                self.on_end(job, JobStatus::Done { elapsed_secs });
             }
             Event::Failed { job, failure } => self.on_failed(job, failure),
             Event::Cancelled { job } => self.on_end(job, JobStatus::Cancelled),

@@ -294,7 +294,7 @@ impl App {
                 bottom: 12,
             }))
             .show(ui, |ui| {
-                history::history_ui(ui, &mut self.state, &mut self.textures, actions)
+                history::history_ui(ui, &mut self.state, &mut self.textures, actions);
             });
         self.state.settings.layout.history_width = shown.response.rect.width().round();
     }

@@ -3,7 +3,6 @@
 //! The keys, their order and their encodings are those of A1111's `modules/images.py` and
 //! `piexif`, so that the programs people use already read them.
 
-use std::borrow::Cow;
 use std::io;
 
 use image::ExtendedColorType::Rgb8;
@@ -18,6 +17,7 @@ use crate::request::{PictureFormat, PictureSettings, Pixels};
 const JPEG_QUALITY: u8 = 95;
 /// The bytes that one JPEG segment can hold.
 const JPEG_SEGMENT_BYTES: usize = 65_533;
+const XMP_KEY: &str = "XML:com.adobe.xmp";
 const EXIF_PREFIX: &[u8] = b"Exif\0\0";
 pub(super) const XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 pub(super) const EXTENDED_XMP_PREFIX: &[u8] = b"http://ns.adobe.com/xmp/extension/\0";
@@ -39,10 +39,7 @@ pub(super) fn encode(
     settings: &PictureSettings,
     format: PictureFormat,
 ) -> io::Result<Encoded> {
-    let wanted = 3 * u64::from(pixels.width_px) * u64::from(pixels.height_px);
-    if pixels.rgb.len() as u64 != wanted {
-        return Err(invalid("the picture's data does not fit its size"));
-    }
+    check_data(pixels)?;
     // No text format can carry the character 0.
     let text = infotext::write(settings).replace('\0', "");
     let json = serde_json::to_string(settings).map_err(io::Error::other)?;
@@ -51,9 +48,22 @@ pub(super) fn encode(
         text_beside: None,
     };
     match format {
-        PictureFormat::Png => png(pixels, &text, &json).map(whole),
+        PictureFormat::Png => {
+            let xmp = xmp::packet(None, None);
+            let texts = [("parameters", &*text), ("easel", &json), (XMP_KEY, &xmp)];
+            png(pixels, &texts).map(whole)
+        }
         PictureFormat::Jpeg => jpeg(pixels, text, &json),
         PictureFormat::Webp => webp(pixels, &text, &json).map(whole),
+    }
+}
+
+fn check_data(pixels: &Pixels) -> io::Result<()> {
+    let wanted = 3 * u64::from(pixels.width_px) * u64::from(pixels.height_px);
+    if pixels.rgb.len() as u64 == wanted {
+        Ok(())
+    } else {
+        Err(invalid("the picture's data does not fit its size"))
     }
 }
 
@@ -63,19 +73,26 @@ pub(super) fn fits_jpeg(infotext: &str) -> bool {
     EXIF_PREFIX.len() + 52 + 2 * infotext.encode_utf16().count() <= JPEG_SEGMENT_BYTES
 }
 
-fn png(pixels: &Pixels, text: &str, json: &str) -> io::Result<Vec<u8>> {
+/// A PNG without settings: a forming picture.
+pub(super) fn plain_png(pixels: &Pixels) -> io::Result<Vec<u8>> {
+    check_data(pixels)?;
+    png(pixels, &[])
+}
+
+/// `texts`: keys and texts, as `tEXt` where they are ASCII.
+fn png(pixels: &Pixels, texts: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, pixels.width_px, pixels.height_px);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    for (key, value) in [("parameters", text), ("easel", json)] {
-        if value.is_ascii() {
-            encoder.add_text_chunk(key.to_owned(), value.to_owned())?;
+    for (key, text) in texts {
+        // Every reader looks for XMP in `iTXt`.
+        if text.is_ascii() && *key != XMP_KEY {
+            encoder.add_text_chunk((*key).to_owned(), (*text).to_owned())?;
         } else {
-            encoder.add_itxt_chunk(key.to_owned(), value.to_owned())?;
+            encoder.add_itxt_chunk((*key).to_owned(), (*text).to_owned())?;
         }
     }
-    encoder.add_itxt_chunk("XML:com.adobe.xmp".to_owned(), xmp::packet(None, None))?;
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&pixels.rgb)?;
     writer.finish()?;
@@ -190,8 +207,8 @@ fn push_chunk(chunks: &mut Vec<u8>, name: &[u8; 4], content: &[u8]) {
     }
 }
 
-fn invalid(why: impl Into<Cow<'static, str>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, why.into())
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 fn encoding_failed(error: image::ImageError) -> io::Error {

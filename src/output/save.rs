@@ -85,6 +85,14 @@ pub fn save_as(pixels: &Pixels, settings: &PictureSettings, to: &Path) -> Result
     write(pixels, settings, to, format)
 }
 
+/// Writes a forming picture as a PNG without settings.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path.
+pub fn save_plain_png(pixels: &Pixels, path: &Path) -> Result<()> {
+    let bytes = encode::plain_png(pixels).map_err(|source| Error::io("Saving", path, source))?;
+    files::atomic_write(path, &bytes)
+}
+
 fn write(
     pixels: &Pixels,
     settings: &PictureSettings,

@@ -30,6 +30,8 @@ use crate::request::{
 
 /// Characters of the model file's sha256 that A1111 shows.
 const SHORT_HASH: usize = 10;
+/// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
+const PROGRESS_STEP: f32 = 0.01;
 
 /// What the drawing thread keeps between jobs.
 pub(super) struct Engine {
@@ -246,11 +248,15 @@ impl Engine {
             name: name.clone(),
             fraction: 0.0,
         });
+        let mut told = 0.0;
         let mut progress = |fraction| {
-            self.send(Event::ModelLoading {
-                name: name.clone(),
-                fraction,
-            });
+            if fraction - told >= PROGRESS_STEP {
+                told = fraction;
+                self.send(Event::ModelLoading {
+                    name: name.clone(),
+                    fraction,
+                });
+            }
         };
         let _no_grad = tch::no_grad_guard();
         let model = StableDiffusion::load(&folder, shipped, device, key.kind, &mut progress)?;

@@ -168,6 +168,9 @@ def cases():
     ]:
         yield "unipc", "model", 20, SD | extra
     yield "euler", "karras", 8, SD | {"sigma_min": 0.1, "sigma_max": 10.0}
+    for sampler in ["unipc", "dpmpp_2m"]:
+        ends = {"sigma_min": 0.1, "sigma_max": 10.0, "final_sigmas_type": "sigma_min"}
+        yield sampler, "karras", 8, SD | ends
     yield "lcm", "model", 4, SD | {"original_inference_steps": 100, "timestep_scaling": 1.0}
     yield "lcm", "model", 4, SD | {"thresholding": True, "sample_max_value": 2.0}
 
@@ -196,6 +199,8 @@ def tables():
             yield sampler, "model", 25, config
         yield sampler, "model", 8, TRAINED | {"original_inference_steps": 20}
         if sampler != "lcm":
+            # Halves, which numpy rounds to even.
+            yield sampler, "trailing", 16, SD
             yield sampler, "trailing", 150, SD
             yield sampler, "linspace", 150, SD
     for sampler in ["dpmpp_2m", "unipc", "heun", "euler"]:

@@ -26,6 +26,11 @@ pub fn run(arguments: &[String], device: Option<Device>) -> Result<ExitCode> {
     build()?;
     let mut easel = Command::new(project::target_folder().join("release/easel"));
     easel.args(arguments);
+    // A build folder elsewhere (`CARGO_TARGET_DIR`) says nothing about where the repository is.
+    let is_inside = project::target_folder().starts_with(project::root());
+    if !is_inside && std::env::var_os("EASEL_WEIGHTS").is_none() {
+        easel.env("EASEL_WEIGHTS", project::root().join("weights"));
+    }
     become_program(&mut easel)
 }
 

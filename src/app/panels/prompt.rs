@@ -24,7 +24,7 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
         .horizontal(|ui| {
             let label = ui.label(theme::title("Prompt"));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                ideas_button(ui, state, actions)
+                ideas_button(ui, state, actions);
             });
             label
         })

@@ -1,1 +1,0 @@
-//! The command line: the same worker without a window.

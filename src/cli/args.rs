@@ -1,0 +1,333 @@
+//! The words of the command line. Their help is the manual: plain, with examples.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::request::{
+    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SAMPLERS, SCHEDULES, SamplerId,
+    SaveTarget, ScheduleId, Upscale,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  easel                                        open the window
+  easel generate \"a penguin, 3d style\"         draw one picture into your pictures folder
+  easel info picture.png                       say how a picture was drawn
+  easel generate --help                        everything about drawing
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  easel generate \"a penguin, 3d style\"
+      One picture with the model's own settings, into your pictures folder.
+  easel generate \"a cat face, flat style\" --seed 7 --count 4 --output cats/
+      Four pictures, seeds 7 to 10, into the folder cats.
+  easel generate \"a star\" --output star.webp --steps 30 --guidance 5 --sampler euler_a
+      Exactly this file; its ending chooses PNG, JPEG or WebP.
+  easel generate \"a bear\" --json | while read -r line; do echo \"$line\"; done
+      For scripts: what happens, one JSON object a line.
+
+Standard output holds the path of each saved picture, one a line; everything else goes to standard
+error. Ctrl-C stops after the current step; a second Ctrl-C stops at once.
+
+With --json, each line of standard output is an object with a key \"event\":
+  loading   model, fraction                    the model is being read (0 to 1)
+  model     name, device, dtype, notes         the model is ready
+  started   model, seeds, steps, width, height, output_width, output_height
+  progress  stage, fraction, first, batch, step, steps, steps_per_sec, remaining_secs
+            pictures first..first+batch of the job are drawn together; stage is one of
+            loading_model, reading_prompt, drawing, decoding, enlarging, saving
+  preview   index, step, path                  with --preview
+  picture   index, path, settings, error       path is null where nothing was saved
+  and last one of: finished (elapsed_secs), failed (message, details, remedy), cancelled
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
+
+/// Draws pictures from words on your own machine.
+///
+/// Without a command, the window opens.
+#[derive(Debug, Parser)]
+#[command(name = "easel", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// With an error, also show its technical cause
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Open the window (the same as no command)
+    Window,
+    Generate(Box<Generate>),
+    Inspect(Inspect),
+    Info(Info),
+    Models(Models),
+}
+
+/// Draw pictures without a window.
+///
+/// What is not said is as the model's makers set it. The same words, settings and seed give the
+/// same picture as in the window.
+#[derive(Args, Debug)]
+#[command(after_help = GENERATE_EXAMPLES)]
+pub struct Generate {
+    /// What to draw, in quotes
+    pub prompt: String,
+
+    /// What to keep out of the picture
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub negative: String,
+
+    /// A model folder or file; left out: the small model that comes with Easel
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+
+    /// Drawing steps, 1 to 1000: more take longer and can show more detail
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: Option<u32>,
+
+    /// How closely the picture follows the prompt (CFG scale), 0 to 100
+    #[arg(long, value_name = "F", value_parser = guidance)]
+    pub guidance: Option<f64>,
+
+    /// The number that the first picture grows from: the same seed draws the same picture
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Width of the drawing in pixels, before enlarging
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub width: Option<u32>,
+
+    /// Height of the drawing in pixels, before enlarging
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub height: Option<u32>,
+
+    /// How the picture is reached from noise
+    #[arg(long, value_name = "NAME", value_parser = sampler())]
+    pub sampler: Option<SamplerId>,
+
+    /// How the steps are spread over the noise
+    #[arg(long, value_name = "NAME", value_parser = schedule())]
+    pub schedule: Option<ScheduleId>,
+
+    /// How many pictures; each has the seed after the one before
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub count: Option<u32>,
+
+    /// Enlarge the finished picture: auto (as the model says), none, or the file of a network
+    /// (Real-ESRGAN compact)
+    #[arg(long, value_name = "auto|none|PATH", default_value = "auto", value_parser = upscale)]
+    pub upscale: Upscale,
+
+    /// What computes: auto takes the graphics card where one works
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = device())]
+    pub device: DeviceChoice,
+
+    /// Number format: f32 is exact, f16 and bf16 take half the memory
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dtype())]
+    pub dtype: DtypeChoice,
+
+    /// A file (.png, .jpg or .webp), or a folder that gets numbered files; left out: your pictures
+    /// folder
+    #[arg(long, short, value_name = "FILE|FOLDER", value_parser = output)]
+    pub output: Option<Output>,
+
+    /// Also write the finished latents (the picture before decoding), f32, under the key `latents`
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub save_latents: Option<PathBuf>,
+
+    /// Also write the picture while it forms, as PNG files into this folder: after each step but the
+    /// last, steps left out where decoding would slow the drawing
+    #[arg(long, value_name = "FOLDER")]
+    pub preview: Option<PathBuf>,
+
+    /// Write what happens to standard output, one JSON object a line
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+
+    /// Show no progress: only the paths of the pictures, and errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Tell what a model file or folder is.
+///
+/// Reads configs and headers only, so that it takes no time whatever the size.
+#[derive(Args, Debug)]
+pub struct Inspect {
+    /// A model folder or a .safetensors file
+    pub path: PathBuf,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Tell what settings a picture carries.
+///
+/// Reads PNG, JPEG and WebP files of Easel and of AUTOMATIC1111's and Forge's web interfaces. The
+/// settings go to standard output, what Easel cannot follow to standard error.
+#[derive(Args, Debug)]
+pub struct Info {
+    /// The picture
+    pub image: PathBuf,
+    /// As one JSON object: infotext, settings (Easel's own record or null), request, notes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// List the models that are found.
+///
+/// The one that comes with Easel, and those in the model folders that were chosen in the window.
+#[derive(Args, Debug)]
+pub struct Models {
+    /// Look in these folders too
+    #[arg(value_name = "FOLDER")]
+    pub folders: Vec<PathBuf>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where `--output` sends pictures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    File(PathBuf, PictureFormat),
+    Folder(PathBuf),
+}
+
+impl Generate {
+    /// The request, as the window would word it.
+    pub fn request(&self) -> GenerationRequest {
+        GenerationRequest {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative.clone(),
+            model: self.model.clone(),
+            steps: self.steps,
+            guidance_scale: self.guidance,
+            width_px: self.width,
+            height_px: self.height,
+            seed: self.seed,
+            count: self.count,
+            batch_size: None,
+            sampler: self.sampler,
+            schedule: self.schedule,
+            upscale: self.upscale.clone(),
+            device: self.device,
+            dtype: self.dtype,
+        }
+    }
+
+    /// Where the pictures go: `library` and `format` are the window's, for what is not said here.
+    pub fn target(&self, library: PathBuf, format: PictureFormat) -> (SaveTarget, PictureFormat) {
+        match &self.output {
+            None => (SaveTarget::Library(library), format),
+            Some(Output::Folder(folder)) => (SaveTarget::Folder(folder.clone()), format),
+            Some(Output::File(file, format)) => (SaveTarget::File(file.clone()), *format),
+        }
+    }
+}
+
+/// An ending makes a file; a folder has none, or is there, or ends in a slash.
+fn output(text: &str) -> Result<Output, String> {
+    let path = PathBuf::from(text);
+    if let (Some(format), false) = (PictureFormat::from_path(&path), path.is_dir()) {
+        return Ok(Output::File(path, format));
+    }
+    let says_folder = text.ends_with(std::path::is_separator) || path.is_dir();
+    match path.extension() {
+        Some(_) if !says_folder => Err(
+            "a picture's name ends in .png, .jpg or .webp; a folder's name ends in a slash"
+                .to_owned(),
+        ),
+        _ => Ok(Output::Folder(path)),
+    }
+}
+
+fn guidance(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (0.0..=100.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("guidance goes from 0 to 100".to_owned())
+    }
+}
+
+/// A file named `none` can be given as `./none`.
+fn upscale(text: &str) -> Result<Upscale, String> {
+    match text {
+        "" => Err("auto, none or a path is needed".to_owned()),
+        "auto" => Ok(Upscale::Auto),
+        "none" => Ok(Upscale::None),
+        path => Ok(Upscale::With(PathBuf::from(path))),
+    }
+}
+
+fn sampler() -> impl TypedValueParser<Value = SamplerId> {
+    let table = SAMPLERS.iter();
+    one_of(
+        table
+            .map(|info| (info.name, info.tooltip, info.id))
+            .collect(),
+    )
+}
+
+fn schedule() -> impl TypedValueParser<Value = ScheduleId> {
+    let table = SCHEDULES.iter();
+    one_of(
+        table
+            .map(|info| (info.name, info.tooltip, info.id))
+            .collect(),
+    )
+}
+
+fn device() -> impl TypedValueParser<Value = DeviceChoice> {
+    one_of(vec![
+        (
+            "auto",
+            "The graphics card where one works, else the processor",
+            DeviceChoice::Auto,
+        ),
+        ("cpu", "The processor", DeviceChoice::Cpu),
+        ("cuda", "The NVIDIA graphics card", DeviceChoice::Cuda),
+    ])
+}
+
+fn dtype() -> impl TypedValueParser<Value = DtypeChoice> {
+    one_of(vec![
+        (
+            "auto",
+            "f32 on the processor, f16 on the graphics card",
+            DtypeChoice::Auto,
+        ),
+        ("f32", "32 bits", DtypeChoice::F32),
+        ("f16", "16 bits", DtypeChoice::F16),
+        (
+            "bf16",
+            "16 bits with the range of 32, fewer digits",
+            DtypeChoice::Bf16,
+        ),
+    ])
+}
+
+/// A parser for the names of a table: name, help, value.
+fn one_of<T: Copy + Send + Sync + 'static>(
+    table: Vec<(&'static str, &'static str, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let names = table
+        .iter()
+        .map(|(name, help, _)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(move |name| {
+        let found = table.iter().find(|(known, _, _)| *known == name);
+        found.map(|(_, _, value)| *value).ok_or("unknown name")
+    })
+}

@@ -1,0 +1,139 @@
+//! `easel inspect`: what a model file or folder is, without loading it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::report::Streams;
+use super::size_words;
+use crate::error::Result;
+use crate::request::ModelCard;
+use crate::worker::{self, Inspected};
+
+/// Writes what lies at a path to standard output.
+///
+/// Errors: [`crate::error::Error::Model`] that says what is wrong with it.
+pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
+    let inspected = worker::inspect(path)?;
+    if as_json {
+        to.out(json_of(path, &inspected));
+        return Ok(());
+    }
+    match &inspected {
+        Inspected::Model(model) => {
+            write_card(&model.card, &model.prediction_type, to);
+            to.out("");
+            to.out(row(["Part", "Network", "Parameters", "On disk", "Numbers"]));
+            for part in &model.components {
+                to.out(row([
+                    part.name,
+                    &part.class,
+                    &count_words(part.parameters),
+                    &size_words(part.bytes),
+                    &part.dtypes.join(", "),
+                ]));
+            }
+        }
+        Inspected::File {
+            network,
+            parameters,
+            bytes,
+            tensors,
+        } => {
+            to.out(match network {
+                Some(network) => format!("{network}: a network that enlarges pictures (--upscale)"),
+                None => "A file of tensors that is no model for Easel by itself".to_owned(),
+            });
+            let formats: BTreeSet<String> = tensors
+                .iter()
+                .map(|tensor| format!("{:?}", tensor.dtype))
+                .collect();
+            let formats = formats.into_iter().collect::<Vec<_>>().join(", ");
+            to.out(format_args!(
+                "{} parameters in {} tensors, {} on disk, {formats}",
+                count_words(*parameters),
+                tensors.len(),
+                size_words(*bytes),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn write_card(card: &ModelCard, prediction_type: &str, to: &mut Streams<'_>) {
+    to.out(format_args!("{} ({})", card.name, card.family));
+    if !card.description.is_empty() {
+        to.out(&card.description);
+    }
+    let defaults = &card.defaults;
+    to.out(format_args!(
+        "Draws {} × {} in {} steps, guidance {}, sampler {}, schedule {}; sides are multiples of {}",
+        defaults.width_px,
+        defaults.height_px,
+        defaults.steps,
+        defaults.guidance_scale,
+        defaults.sampler.info().name,
+        defaults.schedule.info().name,
+        card.latent_factor,
+    ));
+    to.out(format_args!(
+        "Predicts {prediction_type}; reads prompts in chunks of {} tokens",
+        card.chunk_tokens
+    ));
+    if let Some(upscaler) = &defaults.upscaler {
+        to.out(format_args!("Enlarges with {upscaler}"));
+    }
+}
+
+fn row(cells: [&str; 5]) -> String {
+    let [part, network, parameters, bytes, numbers] = cells;
+    format!("{part:<14}{network:<22}{parameters:>12}{bytes:>12}  {numbers}")
+}
+
+/// `859.5 M`.
+fn count_words(count: u64) -> String {
+    let value = count as f64;
+    for (unit, name) in [(1e9, "G"), (1e6, "M"), (1e3, "k")] {
+        if value >= unit {
+            return format!("{:.1} {name}", value / unit);
+        }
+    }
+    count.to_string()
+}
+
+fn json_of(path: &Path, inspected: &Inspected) -> Value {
+    match inspected {
+        Inspected::Model(model) => json!({
+            "path": path.to_string_lossy(),
+            "kind": "model",
+            "card": model.card,
+            "prediction_type": model.prediction_type,
+            "components": model.components.iter().map(|part| json!({
+                "name": part.name,
+                "class": part.class,
+                "files": part.files,
+                "parameters": part.parameters,
+                "bytes": part.bytes,
+                "dtypes": part.dtypes,
+            })).collect::<Vec<_>>(),
+        }),
+        Inspected::File {
+            network,
+            parameters,
+            bytes,
+            tensors,
+        } => json!({
+            "path": path.to_string_lossy(),
+            "kind": "file",
+            "network": network,
+            "parameters": parameters,
+            "bytes": bytes,
+            "tensors": tensors.iter().map(|tensor| json!({
+                "name": tensor.name,
+                "shape": tensor.shape,
+                "dtype": format!("{:?}", tensor.dtype),
+            })).collect::<Vec<_>>(),
+        }),
+    }
+}

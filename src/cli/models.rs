@@ -1,0 +1,52 @@
+//! `easel models`: what is found to draw with.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::generate::worker_is_gone;
+use super::report::Streams;
+use crate::error::{Error, Result};
+use crate::request::ModelCard;
+use crate::worker::Handle;
+use crate::worker::message::{Event, FileCommand};
+
+/// Lists the models in `folders`, beside the one that comes with Easel.
+///
+/// Errors: where the worker is gone.
+pub fn models(
+    folders: Vec<PathBuf>,
+    as_json: bool,
+    handle: &Handle,
+    to: &mut Streams<'_>,
+) -> Result<()> {
+    handle.send_file(FileCommand::FindModels { folders })?;
+    loop {
+        match handle.events().recv().map_err(|_| worker_is_gone())? {
+            Event::ModelsFound(cards) => {
+                for card in &cards {
+                    write(card, as_json, to);
+                }
+                return Ok(());
+            }
+            Event::FileFailed(failure) => return Err(Error::Request(failure.message)),
+            _ => {}
+        }
+    }
+}
+
+fn write(card: &ModelCard, as_json: bool, to: &mut Streams<'_>) {
+    if as_json {
+        to.out(json!(card));
+        return;
+    }
+    let place = match &card.path {
+        Some(path) => path.display().to_string(),
+        None => "comes with Easel".to_owned(),
+    };
+    let size = super::size_words(card.size_bytes);
+    to.out(format_args!(
+        "{}  ({}, {size}, {place})",
+        card.name, card.family
+    ));
+}

@@ -1,0 +1,114 @@
+//! What of a scheduler config the samplers themselves read, each with what its class in diffusers
+//! 0.42.1 takes where the file says nothing.
+
+use super::config::{ClassDefaults, PredictionType, SchedulerConfig, SolverType};
+use super::unsupported;
+use crate::error::Result;
+use crate::request::SamplerId;
+
+/// What of a scheduler config the samplers themselves read, with the defaults of their classes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplerSettings {
+    /// What is done to the foreseen picture before it is used.
+    pub clamp: Clamp,
+    /// Order of the multistep solvers.
+    pub solver_order: usize,
+    pub solver_type: SolverType,
+    /// Lower the order at the end: DPM-Solver for fewer than 15 steps, UniPC always.
+    pub lower_order_final: bool,
+    /// DPM-Solver: take the last step as plain Euler would.
+    pub euler_at_final: bool,
+    /// UniPC: the steps after which nothing is corrected.
+    pub disable_corrector: Vec<usize>,
+    /// LCM: how fast its boundary condition fades.
+    pub timestep_scaling: f64,
+}
+
+/// How a foreseen picture is kept in range. Meant for models over pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clamp {
+    None,
+    /// Cut to `-range..range` (`clip_sample`).
+    Range(f64),
+    /// Imagen's dynamic thresholding (2205.11487, section 2.3): each picture is cut at this quantile
+    /// of its magnitudes, where that is between 1 and `max`, and divided by it.
+    Dynamic {
+        ratio: f64,
+        max: f64,
+    },
+}
+
+/// The settings of one sampler.
+///
+/// Errors: [`crate::error::Error::Model`] if the config asks this sampler for what is not supported.
+pub(super) fn sampler_settings(
+    config: &SchedulerConfig,
+    sampler: SamplerId,
+) -> Result<SamplerSettings> {
+    if sampler == SamplerId::UniPc && config.predict_x0 == Some(false) {
+        return Err(unsupported("predict_x0 is false: choose another sampler"));
+    }
+    if sampler == SamplerId::Euler {
+        let continuous = config.timestep_type.as_deref() == Some("continuous");
+        if continuous && config.prediction_type == PredictionType::VPrediction {
+            return Err(unsupported(
+                "timestep_type is continuous: choose another sampler",
+            ));
+        }
+        if let Some(kind) = config.interpolation_type.as_deref()
+            && kind != "linear"
+        {
+            return Err(unsupported(&format!(
+                "interpolation_type is {kind}: choose another sampler"
+            )));
+        }
+    }
+    Ok(SamplerSettings {
+        clamp: clamp(config, sampler),
+        solver_order: solver_order(config, sampler),
+        solver_type: solver_type(config, sampler),
+        lower_order_final: config.lower_order_final.unwrap_or(true),
+        euler_at_final: config.euler_at_final,
+        disable_corrector: config.disable_corrector.clone(),
+        timestep_scaling: config.timestep_scaling.unwrap_or(10.0),
+    })
+}
+
+/// Which of `thresholding` and `clip_sample` diffusers' class of the sampler knows.
+fn clamp(config: &SchedulerConfig, sampler: SamplerId) -> Clamp {
+    let clips = config
+        .clip_sample
+        .unwrap_or(ClassDefaults::of(sampler).clip_sample);
+    let range = Clamp::Range(config.clip_sample_range.unwrap_or(1.0));
+    let dynamic = Clamp::Dynamic {
+        ratio: config.dynamic_thresholding_ratio.unwrap_or(0.995),
+        max: config.sample_max_value.unwrap_or(1.0),
+    };
+    match sampler {
+        SamplerId::Ddim | SamplerId::Lcm if config.thresholding => dynamic,
+        SamplerId::Ddim | SamplerId::Lcm | SamplerId::Heun if clips => range,
+        SamplerId::DpmPp2m | SamplerId::DpmPp2mSde | SamplerId::UniPc if config.thresholding => {
+            dynamic
+        }
+        _ => Clamp::None,
+    }
+}
+
+/// "2M" is of order two by its name: a config that asks DPM-Solver for three gets two.
+fn solver_order(config: &SchedulerConfig, sampler: SamplerId) -> usize {
+    let order = config.solver_order.unwrap_or(2);
+    match sampler {
+        SamplerId::DpmPp2m | SamplerId::DpmPp2mSde => order.min(2),
+        _ => order,
+    }
+}
+
+/// The solver's variant; the names of other solvers' variants mean the class's own default.
+fn solver_type(config: &SchedulerConfig, sampler: SamplerId) -> SolverType {
+    match (sampler, config.solver_type) {
+        (SamplerId::UniPc, Some(SolverType::Bh1)) => SolverType::Bh1,
+        (SamplerId::UniPc, _) => SolverType::Bh2,
+        (_, Some(SolverType::Heun)) => SolverType::Heun,
+        _ => SolverType::Midpoint,
+    }
+}

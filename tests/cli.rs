@@ -1,0 +1,782 @@
+//! The command line: its words, what it reports, its exit codes. The reporting runs against a
+//! script in the worker's place; the last tests start the real program with the model that ships.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Output as Finished, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use clap::Parser;
+use crossbeam_channel::{Receiver, bounded, never};
+use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Session, Streams};
+use easel::error::{Error, Remedy, Result};
+use easel::output;
+use easel::request::{
+    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, PictureSettings, Pixels, SAMPLERS,
+    SCHEDULES, SamplerId, SaveTarget, ScheduleId, Upscale,
+};
+use easel::worker::message::{
+    self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
+};
+use easel::worker::{Ends, channel};
+
+fn parse(words: &[&str]) -> Result<Generate, clap::Error> {
+    let words = ["easel", "generate"].iter().chain(words);
+    match Arguments::try_parse_from(words)?.command {
+        Some(Command::Generate(arguments)) => Ok(*arguments),
+        other => panic!("{other:?} is not generate"),
+    }
+}
+
+#[test]
+fn every_flag_becomes_the_request_that_the_window_would_make() {
+    let arguments = parse(&[
+        "a penguin, 3d style",
+        "--negative=blurry",
+        "--model=some/model",
+        "--steps=30",
+        "--guidance=5.5",
+        "--seed=18446744073709551615",
+        "--width=64",
+        "--height=128",
+        "--sampler=dpmpp_2m_sde",
+        "--schedule=karras",
+        "--count=3",
+        "--upscale=none",
+        "--device=cuda",
+        "--dtype=bf16",
+    ])
+    .unwrap();
+    let expected = GenerationRequest {
+        prompt: "a penguin, 3d style".to_owned(),
+        negative_prompt: "blurry".to_owned(),
+        model: Some(PathBuf::from("some/model")),
+        steps: Some(30),
+        guidance_scale: Some(5.5),
+        width_px: Some(64),
+        height_px: Some(128),
+        seed: Some(u64::MAX),
+        count: Some(3),
+        batch_size: None,
+        sampler: Some(SamplerId::DpmPp2mSde),
+        schedule: Some(ScheduleId::Karras),
+        upscale: Upscale::None,
+        device: DeviceChoice::Cuda,
+        dtype: DtypeChoice::Bf16,
+    };
+    assert_eq!(arguments.request(), expected);
+    // Nothing said is nothing asked for: the model decides.
+    let plain = GenerationRequest {
+        prompt: "x".to_owned(),
+        ..GenerationRequest::default()
+    };
+    assert_eq!(parse(&["x"]).unwrap().request(), plain);
+}
+
+#[test]
+fn every_sampler_and_schedule_of_the_tables_has_its_word() {
+    for info in SAMPLERS {
+        let arguments = parse(&["x", "--sampler", info.name]).unwrap();
+        assert_eq!(arguments.sampler, Some(info.id));
+    }
+    for info in SCHEDULES {
+        let arguments = parse(&["x", "--schedule", info.name]).unwrap();
+        assert_eq!(arguments.schedule, Some(info.id));
+    }
+}
+
+#[test]
+fn output_is_a_file_by_its_ending_and_a_folder_otherwise() {
+    let here = tempfile::tempdir().unwrap();
+    let dotted = here.path().join("v1.5");
+    std::fs::create_dir(&dotted).unwrap();
+    let dotted = dotted.to_str().unwrap();
+    let output = |text: &str| parse(&["x", "--output", text]).unwrap().output.unwrap();
+    for (name, format) in [
+        ("a/cat.png", PictureFormat::Png),
+        ("cat.JPG", PictureFormat::Jpeg),
+        ("cat.jpeg", PictureFormat::Jpeg),
+        ("cat.webp", PictureFormat::Webp),
+    ] {
+        assert_eq!(output(name), Output::File(PathBuf::from(name), format));
+    }
+    for name in ["cats", "cats/", "new.folder/", dotted] {
+        assert_eq!(output(name), Output::Folder(PathBuf::from(name)));
+    }
+    let error = parse(&["x", "--output", "cat.gif"])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(".png, .jpg or .webp"), "{error}");
+
+    // Nothing said: where and as the window saves.
+    let library = PathBuf::from("Pictures/Easel");
+    let target = parse(&["x"])
+        .unwrap()
+        .target(library.clone(), PictureFormat::Webp);
+    assert_eq!(target, (SaveTarget::Library(library), PictureFormat::Webp));
+}
+
+#[test]
+fn wrong_arguments_are_told_from_right_ones() {
+    for words in [
+        &["x", "--steps=0"][..],
+        &["x", "--steps=1001"],
+        &["x", "--steps=many"],
+        &["x", "--guidance=nan"],
+        &["x", "--guidance=101"],
+        &["x", "--seed=-1"],
+        &["x", "--width=0"],
+        &["x", "--count=0"],
+        &["x", "--sampler=best"],
+        &["x", "--schedule=Karras"],
+        &["x", "--device=tpu"],
+        &["x", "--dtype=f8"],
+        &["x", "--upscale="],
+        &["x", "--json", "--quiet"],
+        &["x", "y"],
+        &[],
+    ] {
+        let error = parse(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{words:?}");
+    }
+    let error = parse(&["x", "--sampler=best"]).unwrap_err().to_string();
+    for info in SAMPLERS {
+        assert!(error.contains(info.name), "{error}");
+    }
+}
+
+// --- against a script ---
+
+const JOB: JobId = JobId(1);
+
+fn job() -> Job {
+    Job {
+        id: JOB,
+        request: GenerationRequest {
+            prompt: "a penguin".to_owned(),
+            ..GenerationRequest::default()
+        },
+        save_to: SaveTarget::Folder(PathBuf::from("pictures")),
+        format: PictureFormat::Png,
+        latents_to: None,
+        previews: true,
+    }
+}
+
+fn settings(seed: u64) -> PictureSettings {
+    PictureSettings {
+        prompt: "a penguin".to_owned(),
+        negative_prompt: String::new(),
+        model_name: "Starter".to_owned(),
+        model_path: None,
+        model_hash: None,
+        steps: 20,
+        guidance_scale: 4.0,
+        seed,
+        sampler: SamplerId::DpmPp2m,
+        schedule: ScheduleId::Model,
+        width_px: 64,
+        height_px: 64,
+        upscaler: None,
+        output_width_px: 64,
+        output_height_px: 64,
+        device: "cpu".to_owned(),
+        dtype: "f32".to_owned(),
+        version: "0.1.0".to_owned(),
+        cancelled_after: None,
+    }
+}
+
+fn pixels() -> Pixels {
+    Pixels {
+        width_px: 2,
+        height_px: 1,
+        rgb: vec![1, 2, 3, 4, 5, 6],
+    }
+}
+
+fn failure() -> Failure {
+    Failure {
+        message: "There is not enough memory for this picture".to_owned(),
+        details: "you tried to allocate 8796093022208 bytes".to_owned(),
+        remedy: Some(Remedy::ReduceSize),
+    }
+}
+
+fn started() -> Event {
+    Event::Started {
+        job: JOB,
+        plan: JobPlan {
+            model_name: "Starter".to_owned(),
+            seeds: vec![7, 8],
+            steps: 20,
+            width_px: 64,
+            height_px: 64,
+            output_width_px: 256,
+            output_height_px: 256,
+        },
+    }
+}
+
+fn progress(step: usize) -> Event {
+    Event::Progress {
+        job: JOB,
+        progress: Progress {
+            stage: Stage::Drawing,
+            fraction: step as f32 / 20.0,
+            first: 0,
+            batch: 2,
+            step,
+            steps: 20,
+            steps_per_sec: Some(2.0),
+            remaining_secs: Some(5.0),
+        },
+    }
+}
+
+fn picture(index: usize, path: Option<&str>, save_failure: Option<Failure>) -> Event {
+    Event::PictureDone {
+        job: JOB,
+        index,
+        picture: Arc::new(Picture {
+            pixels: pixels(),
+            settings: settings(7 + index as u64),
+            path: path.map(PathBuf::from),
+            save_failure,
+        }),
+    }
+}
+
+fn finished() -> Event {
+    Event::Finished {
+        job: JOB,
+        elapsed_secs: 1.5,
+    }
+}
+
+/// What a scripted job came to.
+struct Ran {
+    outcome: Result<Outcome>,
+    out: String,
+    err: String,
+}
+
+/// Runs a job against `script` in the worker's place.
+fn run(
+    reporter: Reporter,
+    preview_folder: Option<&Path>,
+    (previews, interrupts): (Receiver<Preview>, Receiver<()>),
+    script: impl FnOnce(Ends) + Send,
+) -> Ran {
+    let (handle, ends) = channel();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut reporter = reporter;
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| script(ends));
+        let session = Session {
+            handle: &handle,
+            previews,
+            interrupts,
+        };
+        let mut streams = Streams {
+            out: &mut out,
+            err: &mut err,
+        };
+        easel::cli::generate(job(), preview_folder, session, &mut reporter, &mut streams)
+    });
+    Ran {
+        outcome,
+        out: String::from_utf8(out).unwrap(),
+        err: String::from_utf8(err).unwrap(),
+    }
+}
+
+/// Sends these events as soon as the job has come.
+fn events(events: Vec<Event>) -> impl FnOnce(Ends) + Send {
+    move |ends| {
+        let message::Command::Generate(received) = ends.commands.recv().unwrap() else {
+            panic!("no job came");
+        };
+        assert_eq!(received.id, JOB);
+        assert_eq!(received.request, job().request);
+        assert_eq!(received.save_to, job().save_to);
+        for event in events {
+            ends.events.send(event).unwrap();
+        }
+    }
+}
+
+fn whole_job() -> Vec<Event> {
+    let loading = |fraction| Event::ModelLoading {
+        name: "Starter".to_owned(),
+        fraction,
+    };
+    let mut all = vec![loading(0.0), loading(0.5), started()];
+    all.extend((1..=20).map(progress));
+    all.extend([
+        picture(0, Some("pictures/00001-7.png"), None),
+        picture(1, Some("pictures/00002-8.png"), None),
+        finished(),
+    ]);
+    all
+}
+
+#[test]
+fn paths_go_to_standard_output_and_everything_else_to_standard_error() {
+    let ran = run(
+        Reporter::Lines(None),
+        None,
+        (never(), never()),
+        events(whole_job()),
+    );
+    assert_eq!(ran.outcome.unwrap(), Outcome::Done);
+    assert_eq!(ran.out, "pictures/00001-7.png\npictures/00002-8.png\n");
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(lines[0], "Loading Starter");
+    assert_eq!(
+        lines[1],
+        "Drawing 2 pictures with Starter: 64 × 64, enlarged to 256 × 256, 20 steps, seeds 7 and 8"
+    );
+    assert_eq!(lines[2], "Drawing, step 1 of 20, 2.0 it/s, 5 s left");
+    // A line a tenth of the way, not a line a step.
+    assert_eq!(lines.len(), 2 + 11, "{}", ran.err);
+}
+
+#[test]
+fn quiet_says_the_paths_alone() {
+    let ran = run(
+        Reporter::Quiet,
+        None,
+        (never(), never()),
+        events(whole_job()),
+    );
+    assert_eq!(ran.outcome.unwrap(), Outcome::Done);
+    assert_eq!(ran.out, "pictures/00001-7.png\npictures/00002-8.png\n");
+    assert_eq!(ran.err, "");
+}
+
+#[test]
+fn json_is_one_object_a_line_with_every_number_of_the_event() {
+    let ran = run(
+        Reporter::Json,
+        None,
+        (never(), never()),
+        events(whole_job()),
+    );
+    assert_eq!(ran.outcome.unwrap(), Outcome::Done);
+    assert_eq!(ran.err, "");
+    let lines: Vec<serde_json::Value> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), whole_job().len());
+    assert_eq!(
+        lines[1],
+        serde_json::json!({ "event": "loading", "model": "Starter", "fraction": 0.5 })
+    );
+    assert_eq!(lines[2]["seeds"], serde_json::json!([7, 8]));
+    assert_eq!(
+        lines[7],
+        serde_json::json!({
+            "event": "progress", "stage": "drawing", "fraction": 0.25, "first": 0, "batch": 2,
+            "step": 5, "steps": 20, "steps_per_sec": 2.0, "remaining_secs": 5.0,
+        })
+    );
+    let done = &lines[lines.len() - 2];
+    assert_eq!(done["path"], "pictures/00002-8.png");
+    let back: PictureSettings = serde_json::from_value(done["settings"].clone()).unwrap();
+    assert_eq!(back, settings(8));
+    assert_eq!(lines.last().unwrap()["event"], "finished");
+}
+
+#[test]
+fn a_failed_job_is_one_plain_line_that_names_the_flag_that_helps() {
+    for reporter in [Reporter::Lines(None), Reporter::Quiet, Reporter::Json] {
+        let failed = Event::Failed {
+            job: JOB,
+            failure: failure(),
+        };
+        let ran = run(reporter, None, (never(), never()), events(vec![failed]));
+        assert_eq!(ran.outcome.unwrap(), Outcome::Failed(failure()));
+        assert_eq!(
+            ran.err,
+            "There is not enough memory for this picture. \
+             A smaller size can be set with --width and --height.\n"
+        );
+    }
+}
+
+#[test]
+fn a_picture_that_could_not_be_saved_makes_the_command_fail_after_the_others() {
+    let unsaved = Failure {
+        message: "Saving pictures failed: No space left on device".to_owned(),
+        details: String::new(),
+        remedy: Some(Remedy::ChooseFolder),
+    };
+    let script = vec![
+        picture(0, None, Some(unsaved)),
+        picture(1, Some("pictures/00002-8.png"), None),
+        finished(),
+    ];
+    for (reporter, json) in [(Reporter::Quiet, false), (Reporter::Json, true)] {
+        let ran = run(reporter, None, (never(), never()), events(script.clone()));
+        assert_eq!(ran.outcome.unwrap(), Outcome::Unsaved);
+        assert!(ran.out.contains("00002-8.png"));
+        assert_eq!(ran.out.contains("No space left"), json);
+        assert!(
+            ran.err.contains("No space left") && ran.err.contains("--output"),
+            "{}",
+            ran.err
+        );
+        assert_eq!(ran.err.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_worker_that_is_gone_is_an_error_not_a_hang() {
+    let ran = run(
+        Reporter::Quiet,
+        None,
+        (never(), never()),
+        events(vec![started()]),
+    );
+    assert!(matches!(ran.outcome.unwrap_err(), Error::Panic { .. }));
+}
+
+#[test]
+fn ctrl_c_cancels_the_job_and_waits_for_its_end() {
+    let (interrupt, interrupts) = bounded(1);
+    let ran = run(Reporter::Lines(None), None, (never(), interrupts), |ends| {
+        ends.commands.recv().unwrap();
+        ends.events.send(started()).unwrap();
+        interrupt.send(()).unwrap();
+        while !ends.cancelled.contains(JOB) {
+            thread::yield_now();
+        }
+        ends.events.send(progress(3)).unwrap();
+        ends.events.send(Event::Cancelled { job: JOB }).unwrap();
+    });
+    assert_eq!(ran.outcome.unwrap(), Outcome::Interrupted);
+    assert!(ran.err.contains("Ctrl-C again"), "{}", ran.err);
+    assert!(
+        ran.err.contains("step 3 of 20"),
+        "it waits for the last event: {}",
+        ran.err
+    );
+}
+
+#[test]
+fn every_preview_is_written_under_its_picture_s_number_and_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("forming");
+    let (put, previews) = bounded(8);
+    let ran = run(Reporter::Json, Some(&folder), (previews, never()), |ends| {
+        ends.commands.recv().unwrap();
+        for step in [1, 2] {
+            let preview = Preview {
+                job: JOB,
+                first: 4,
+                step,
+                pictures: vec![pixels(), pixels()],
+            };
+            put.send(preview).unwrap();
+        }
+        ends.events.send(finished()).unwrap();
+    });
+    assert_eq!(ran.outcome.unwrap(), Outcome::Done);
+    for name in [
+        "00005-step0001.png",
+        "00006-step0001.png",
+        "00005-step0002.png",
+        "00006-step0002.png",
+    ] {
+        assert_eq!(output::open_picture(&folder.join(name)).unwrap(), pixels());
+        assert!(ran.out.contains(name), "{}", ran.out);
+    }
+    assert!(
+        ran.out.lines().last().unwrap().contains("finished"),
+        "{}",
+        ran.out
+    );
+}
+
+// --- the real program ---
+
+/// The program with a home of its own, so that nobody's settings or pictures are touched.
+fn easel(home: &Path, words: &[&str]) -> Process {
+    let mut process = Process::new(env!("CARGO_BIN_EXE_easel"));
+    process
+        .args(words)
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env_remove("RUST_LOG")
+        .env_remove("EASEL_WEIGHTS")
+        .current_dir(home)
+        .stdin(Stdio::null());
+    process
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn finish(home: &Path, words: &[&str]) -> Finished {
+    easel(home, words).output().unwrap()
+}
+
+#[test]
+fn help_is_there_for_every_command_and_shows_examples() {
+    let home = tempfile::tempdir().unwrap();
+    for (words, named) in [
+        (&["--help"][..], "easel generate"),
+        (&["generate", "--help"], "dpmpp_2m_sde"),
+        (&["generate", "--help"], "\"event\""),
+        (&["inspect", "--help"], "safetensors"),
+        (&["info", "--help"], "infotext"),
+        (&["models", "--help"], "comes with Easel"),
+    ] {
+        let done = finish(home.path(), words);
+        assert_eq!(done.status.code(), Some(0));
+        assert!(
+            text(&done.stdout).contains(named),
+            "{words:?}: {}",
+            text(&done.stdout)
+        );
+    }
+}
+
+#[test]
+fn wrong_arguments_give_exit_code_2_and_failures_1() {
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(finish(home.path(), &["draw"]).status.code(), Some(2));
+    assert_eq!(finish(home.path(), &["generate"]).status.code(), Some(2));
+    let done = finish(home.path(), &["info", "none.png"]);
+    assert_eq!(done.status.code(), Some(1));
+    let line = text(&done.stderr);
+    assert!(
+        line.starts_with("Reading none.png failed") && line.lines().count() == 1,
+        "{line}"
+    );
+    let done = finish(home.path(), &["info", "none.png", "--verbose"]);
+    assert!(
+        text(&done.stderr).contains("Details: "),
+        "{}",
+        text(&done.stderr)
+    );
+}
+
+#[test]
+fn info_prints_the_settings_of_a_picture() {
+    let home = tempfile::tempdir().unwrap();
+    let target = SaveTarget::File(home.path().join("cat.webp"));
+    output::save_picture(&pixels(), &settings(7), &target, PictureFormat::Webp, 0).unwrap();
+    let done = finish(home.path(), &["info", "cat.webp"]);
+    assert_eq!(done.status.code(), Some(0));
+    assert_eq!(
+        text(&done.stdout),
+        format!("{}\n", output::infotext(&settings(7)))
+    );
+    let done = finish(home.path(), &["info", "cat.webp", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let back: PictureSettings = serde_json::from_value(json["settings"].clone()).unwrap();
+    assert_eq!(back, settings(7));
+}
+
+#[test]
+fn generate_draws_saves_and_carries_the_settings_and_the_seed_draws_it_again() {
+    let home = tempfile::tempdir().unwrap();
+    let words = [
+        "generate",
+        "a penguin, 3d style",
+        "--negative=blurry",
+        "--steps=2",
+        "--seed=5",
+        "--count=2",
+        "--upscale=none",
+        "--device=cpu",
+        "--output=drawn/",
+        "--save-latents=latents.safetensors",
+        "--preview=forming",
+        "--json",
+    ];
+    let done = finish(home.path(), &words);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let lines: Vec<serde_json::Value> = text(&done.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let saved: Vec<PathBuf> = lines
+        .iter()
+        .filter(|line| line["event"] == "picture")
+        .map(|line| home.path().join(line["path"].as_str().unwrap()))
+        .collect();
+    assert_eq!(saved.len(), 2);
+    assert!(saved[0].ends_with("drawn/00001-5.png") && saved[1].ends_with("drawn/00002-6.png"));
+    let recipe = output::read_recipe(&saved[1]).unwrap().unwrap();
+    assert_eq!(recipe.request.prompt, "a penguin, 3d style");
+    assert_eq!(recipe.request.negative_prompt, "blurry");
+    assert_eq!(recipe.request.seed, Some(6));
+    assert_eq!(recipe.request.steps, Some(2));
+    assert!(home.path().join("latents.safetensors").exists());
+    // The steps before the last of both pictures.
+    for name in ["00001-step0001.png", "00002-step0001.png"] {
+        let forming = output::open_picture(&home.path().join("forming").join(name)).unwrap();
+        assert_eq!((forming.width_px, forming.height_px), (64, 64));
+    }
+
+    // The settings that the picture carries draw it again, alone.
+    let steps = recipe.request.steps.unwrap().to_string();
+    let words = [
+        "generate",
+        &recipe.request.prompt,
+        "--negative",
+        &recipe.request.negative_prompt,
+        "--steps",
+        &steps,
+        "--seed=6",
+        "--upscale=none",
+        "--device=cpu",
+        "--output=again.png",
+        "--quiet",
+    ];
+    let done = finish(home.path(), &words);
+    assert_eq!(text(&done.stdout), "again.png\n", "{}", text(&done.stderr));
+    let again = output::open_picture(&home.path().join("again.png")).unwrap();
+    let first = output::open_picture(&saved[1]).unwrap();
+    let furthest = again
+        .rgb
+        .iter()
+        .zip(&first.rgb)
+        .map(|(a, b)| a.abs_diff(*b))
+        .max();
+    // Drawn together or alone, sums are taken in another order: at most one of 255.
+    assert!(furthest.unwrap() <= 1, "{furthest:?}");
+}
+
+#[test]
+fn nothing_said_saves_into_the_pictures_folder_by_date() {
+    let home = tempfile::tempdir().unwrap();
+    let done = finish(
+        home.path(),
+        &["generate", "a star", "--steps=1", "--device=cpu", "-q"],
+    );
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let path = PathBuf::from(text(&done.stdout).trim_end());
+    assert!(path.starts_with(home.path()), "{}", path.display());
+    let date = path
+        .parent()
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap();
+    assert!(date.parse::<jiff::civil::Date>().is_ok(), "{date}");
+    // Enlarged, as the model that ships says.
+    let picture = output::open_picture(&path).unwrap();
+    assert_eq!((picture.width_px, picture.height_px), (256, 256));
+}
+
+#[test]
+fn an_impossible_request_is_a_plain_line_and_exit_code_1() {
+    let home = tempfile::tempdir().unwrap();
+    let done = finish(
+        home.path(),
+        &["generate", "x", "--width=65", "--device=cpu", "-q"],
+    );
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        text(&done.stderr).contains("multiple of 4"),
+        "{}",
+        text(&done.stderr)
+    );
+    let done = finish(
+        home.path(),
+        &["generate", "x", "--model=nowhere", "--device=cpu", "-q"],
+    );
+    assert_eq!(done.status.code(), Some(1));
+    let line = text(&done.stderr);
+    assert!(
+        line.contains("nowhere") && line.contains("--model"),
+        "{line}"
+    );
+    assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+#[test]
+fn models_and_inspect_tell_of_the_model_that_ships() {
+    let home = tempfile::tempdir().unwrap();
+    let done = finish(home.path(), &["models"]);
+    assert!(
+        text(&done.stdout).contains("comes with Easel"),
+        "{}",
+        text(&done.stdout)
+    );
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights");
+    let starter = weights.join("starter");
+    let done = finish(home.path(), &["inspect", starter.to_str().unwrap()]);
+    for named in [
+        "UNet2DConditionModel",
+        "AutoencoderKL",
+        "CLIPTextModel",
+        "v_prediction",
+    ] {
+        assert!(text(&done.stdout).contains(named), "{}", text(&done.stdout));
+    }
+    let done = finish(
+        home.path(),
+        &["inspect", starter.to_str().unwrap(), "--json"],
+    );
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(json["components"].as_array().unwrap().len(), 3);
+    let upscaler = weights.join("upscalers/realesr-animevideov3-x4.safetensors");
+    let done = finish(home.path(), &["inspect", upscaler.to_str().unwrap()]);
+    assert!(
+        text(&done.stdout).contains("Real-ESRGAN"),
+        "{}",
+        text(&done.stdout)
+    );
+    assert_eq!(
+        finish(home.path(), &["inspect", "none"]).status.code(),
+        Some(1)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_program_with_130_and_leaves_nothing_half_written() {
+    use std::io::{BufRead, BufReader};
+
+    let home = tempfile::tempdir().unwrap();
+    let words = [
+        "generate",
+        "x",
+        "--steps=1000",
+        "--device=cpu",
+        "--output=drawn/",
+        "--json",
+    ];
+    let mut process = easel(home.path(), &words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let drawing = lines.find(|line| line.as_ref().unwrap().contains("\"drawing\""));
+    assert!(drawing.is_some());
+    let pid = process.id().to_string();
+    assert!(
+        Process::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let last = lines.last().unwrap().unwrap();
+    assert_eq!(last, "{\"event\":\"cancelled\"}");
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    assert!(!home.path().join("drawn").exists());
+}
