@@ -18,6 +18,8 @@ use crate::worker::message::{self, Command, FileCommand, JobId, Picture};
 
 /// A second Esc within this many seconds clears the queue.
 const TWICE_SECS: f64 = 3.0;
+/// How often the upscaler multiplies width and height.
+const ENLARGES: u32 = 4;
 
 impl App {
     pub(super) fn execute(&mut self, ctx: &Context, action: Action) {
@@ -28,7 +30,7 @@ impl App {
             Action::ForgetModelFolder(path) => self.forget_model_folder(&path),
             Action::SetPrompt(prompt) => self.set_prompt(prompt),
             Action::AddWord(word) => {
-                self.set_prompt(ideas::add_word(&self.state.settings.request.prompt, &word))
+                self.set_prompt(ideas::add_word(&self.state.settings.request.prompt, &word));
             }
             Action::ShowSaved(path) => self.show_saved(path),
             Action::LookAt(index) => self.look_closely(index),
@@ -54,7 +56,7 @@ impl App {
             UiCommand::Copy => self.copy(ctx),
             UiCommand::Reuse => self.reuse(),
             UiCommand::Vary => self.vary(),
-            UiCommand::Enlarge => self.enlarge(),
+            UiCommand::Enlarge => self.enlarge(ctx),
             UiCommand::Delete => self.delete(),
             UiCommand::Undo => self.undo(),
             UiCommand::ShowInFolder => self.show_in_folder(),
@@ -412,7 +414,7 @@ impl App {
         }
     }
 
-    fn enlarge(&mut self) {
+    fn enlarge(&mut self, ctx: &Context) {
         let Some(source) = self.state.current_path().map(std::path::Path::to_path_buf) else {
             return;
         };
@@ -422,7 +424,16 @@ impl App {
             source: source.clone(),
             format: self.state.settings.format,
         };
-        self.queue(command, Job::new(id, Work::Enlarge(source)));
+        let mut job = Job::new(id, Work::Enlarge(source));
+        if let Some(current) = self.state.current() {
+            // The picture stays in view, as large as it will be, until the enlarged one is there.
+            self.textures.set_job(ctx, id, 0, current.pixels, false);
+            job.expected_size = Some(
+                [current.pixels.width_px, current.pixels.height_px]
+                    .map(|side| side.saturating_mul(ENLARGES)),
+            );
+        }
+        self.queue(command, job);
     }
 
     fn delete(&mut self) {

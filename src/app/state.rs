@@ -84,6 +84,8 @@ pub struct Job {
     /// Asked to stop.
     pub cancelling: bool,
     pub plan: Option<JobPlan>,
+    /// Width and height of the picture to come, where no plan says it.
+    pub expected_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
     pub pictures: Vec<Option<Arc<Picture>>>,
 }
@@ -115,6 +117,7 @@ impl Job {
             status: JobStatus::Waiting,
             cancelling: false,
             plan: None,
+            expected_size: None,
             progress: None,
             pictures: vec![None; count.max(1)],
         }
@@ -143,8 +146,11 @@ impl Job {
         if let Some(Some(picture)) = self.pictures.get(index) {
             return Some([picture.pixels.width_px, picture.pixels.height_px]);
         }
-        let plan = self.plan.as_ref()?;
-        Some([plan.output_width_px, plan.output_height_px])
+        let planned = self
+            .plan
+            .as_ref()
+            .map(|plan| [plan.output_width_px, plan.output_height_px]);
+        planned.or(self.expected_size)
     }
 }
 
