@@ -25,14 +25,14 @@ impl App {
                 break;
             }
         }
-        if let Some(preview) = self.worker.previews().take() {
-            let open = self
-                .state
-                .job(preview.job)
-                .is_some_and(super::state::Job::open);
-            for (offset, pixels) in preview.pictures.iter().enumerate().filter(|_| open) {
+        if let Some(preview) = self.worker.previews().take()
+            && let Some(job) = self.state.job_mut(preview.job).filter(|job| job.open())
+        {
+            job.preview_step = Some(preview.step);
+            for (offset, pixels) in preview.pictures.iter().enumerate() {
+                let index = preview.first + offset;
                 self.textures
-                    .set_job(ctx, preview.job, preview.first + offset, pixels, false);
+                    .set_job(ctx, preview.job, index, pixels, false);
             }
         }
         while let Ok(answer) = self.answers.1.try_recv() {

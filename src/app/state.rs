@@ -87,6 +87,8 @@ pub struct Job {
     /// Width and height of the picture to come, where no plan says it.
     pub expected_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
+    /// Step of the newest preview that is shown.
+    pub preview_step: Option<usize>,
     pub pictures: Vec<Option<Arc<Picture>>>,
 }
 
@@ -119,6 +121,7 @@ impl Job {
             plan: None,
             expected_size: None,
             progress: None,
+            preview_step: None,
             pictures: vec![None; count.max(1)],
         }
     }
