@@ -15,7 +15,7 @@ use easel::settings::Settings;
 use easel::worker::{WorkerConfig, start};
 use egui::accesskit::Role;
 use egui_kittest::Harness;
-use egui_kittest::kittest::Queryable;
+use egui_kittest::kittest::{NodeT, Queryable};
 
 /// How long the worker may say nothing before a test gives up; a hang, not a slow machine.
 const SILENCE: Duration = Duration::from_secs(180);
@@ -188,14 +188,30 @@ fn a_cancelled_drawing_leaves_no_file_and_the_next_job_works() {
     assert_eq!(window.files(), [path]);
 }
 
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_broken_model_is_a_message_and_another_one_draws() {
     let broken = tempfile::tempdir().unwrap();
-    std::fs::copy(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/model_index.json"),
-        broken.path().join("model_index.json"),
-    )
-    .unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter");
+    copy_folder(&starter, broken.path());
+    // As an interrupted download leaves it.
+    let weights = broken
+        .path()
+        .join("unet/diffusion_pytorch_model.safetensors");
+    let file = std::fs::File::options().write(true).open(weights).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     let model = broken.path().to_path_buf();
     let mut window = Window::open(|settings| settings.request.model = Some(model));
     window.until("the refusal to load it", |state| {
@@ -207,9 +223,18 @@ fn a_broken_model_is_a_message_and_another_one_draws() {
     assert!(matches!(job.status, JobStatus::Failed(_)), "{job:?}");
     assert_eq!(window.state().settings.request.prompt, "a star, 3d style");
     window.harness.get_by_label("Choose another model…");
-    let folder = broken.path().file_name().unwrap().to_string_lossy();
-    window.press(&format!("Model: {folder}"));
-    window.harness.get_by_label_contains("Starter").click();
+    let menu = window.harness.get_all_by_role(Role::Button).find(|node| {
+        node.accesskit_node()
+            .label()
+            .is_some_and(|label| label.starts_with("Model: "))
+    });
+    menu.expect("the model menu").click();
+    window.harness.step();
+    window.harness.step();
+    window
+        .harness
+        .get_by_label_contains("Stable Diffusion · ")
+        .click();
     window.harness.step();
     window.harness.step();
     assert_eq!(window.state().settings.request.model, None);
