@@ -2,12 +2,14 @@
 //! seconds, the largest memory and a mean that shows that both sides did the same work.
 //!
 //! ```text
-//! peer picture | unet
+//! peer picture | unet | start
 //! ```
 
 mod common;
 
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use easel::error::{Error, Result};
@@ -18,9 +20,12 @@ fn main() -> ExitCode {
     let result = match work.as_deref() {
         Some("picture") => picture(),
         Some("unet") => unet(),
+        Some("start") => start(),
         // `cargo bench` without a word runs every bench; this one is for compare.sh.
         None => return ExitCode::SUCCESS,
-        Some(other) => Err(Error::Request(format!("picture or unet, not {other}"))),
+        Some(other) => Err(Error::Request(format!(
+            "picture, unet or start, not {other}"
+        ))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,7 +42,7 @@ fn picture() -> Result<()> {
     let sum: f64 = picture.rgb.iter().map(|value| f64::from(*value)).sum();
     let mean = sum / picture.rgb.len() as f64;
     let seconds = timed(9, || common::draw(&mut model).map(drop))?;
-    report(seconds, mean);
+    report(seconds, Some(mean), peak_mb("self"));
     Ok(())
 }
 
@@ -45,8 +50,98 @@ fn unet() -> Result<()> {
     let unet = common::sd15_unet()?;
     let mean = common::call_unet(&unet)?.abs().mean(None).double_value(&[]);
     let seconds = timed(5, || common::call_unet(&unet).map(drop))?;
-    report(seconds, mean);
+    report(seconds, Some(mean), peak_mb("self"));
     Ok(())
+}
+
+/// What the window logs when its first complete frame is on its way to the screen.
+const USABLE: &str = "the window is usable";
+
+/// The window's start on a screen in memory, with settings of its own: median of five.
+fn start() -> Result<()> {
+    let mut screen = Screen::start()?;
+    let mut times = Vec::new();
+    let mut peak = 0;
+    for _ in 0..6 {
+        let home = tempfile::tempdir().map_err(|error| Error::io("Making", "", error))?;
+        let begin = Instant::now();
+        let mut window = window(&screen.display, home.path())?;
+        let errors = window.stderr.take().map(BufReader::new);
+        let mut lines = errors
+            .into_iter()
+            .flat_map(BufRead::lines)
+            .map_while(std::io::Result::ok);
+        let is_usable = lines.any(|line| line.contains(USABLE));
+        times.push(begin.elapsed().as_secs_f64());
+        peak = peak_mb(&window.id().to_string()).max(peak);
+        stop(&mut window);
+        if !is_usable {
+            return Err(Error::Request(
+                "the window closed before it was usable".to_owned(),
+            ));
+        }
+    }
+    stop(&mut screen.server);
+    times.remove(0); // the first one reads the program from the disk
+    times.sort_by(f64::total_cmp);
+    report(times.get(2).copied().unwrap_or_default(), None, peak);
+    Ok(())
+}
+
+/// Starts the release program beside this bench with nothing remembered.
+fn window(display: &str, home: &Path) -> Result<Child> {
+    let target = std::env::current_exe().ok();
+    let folder = target.as_deref().and_then(|path| path.ancestors().nth(2));
+    let program = folder.map_or_else(|| PathBuf::from("easel"), |folder| folder.join("easel"));
+    let mut command = Command::new(&program);
+    command
+        .env("DISPLAY", display)
+        .env_remove("WAYLAND_DISPLAY");
+    command
+        .env("HOME", home)
+        .env("XDG_CONFIG_HOME", home)
+        .env("XDG_DATA_HOME", home);
+    command.env("RUST_LOG", "easel=info");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .spawn()
+        .map_err(|error| Error::io("Starting", &program, error))
+}
+
+/// An X server without a screen.
+struct Screen {
+    server: Child,
+    display: String,
+}
+
+impl Screen {
+    fn start() -> Result<Self> {
+        let failed = |error| Error::io("Starting", "Xvfb", error);
+        let mut command = Command::new("Xvfb");
+        command.args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "1280x800x24",
+            "-nolisten",
+            "tcp",
+        ]);
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = command.spawn().map_err(failed)?;
+        let mut number = String::new();
+        if let Some(out) = server.stdout.take() {
+            BufReader::new(out).read_line(&mut number).map_err(failed)?;
+        }
+        let display = format!(":{}", number.trim());
+        Ok(Self { server, display })
+    }
+}
+
+/// Ends a program that this one started.
+fn stop(program: &mut Child) {
+    let _ = program.kill();
+    let _ = program.wait();
 }
 
 /// Median seconds of a piece of work, after one round that is not counted.
@@ -62,15 +157,17 @@ fn timed(rounds: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(times.get(rounds / 2).copied().unwrap_or_default())
 }
 
-fn report(seconds: f64, mean: f64) {
-    let peak_mb = peak_mb().unwrap_or_default();
-    println!("{{\"seconds\": {seconds}, \"mean\": {mean}, \"peak_mb\": {peak_mb}}}");
+fn report(seconds: f64, mean: Option<f64>, peak_mb: u64) {
+    let mean = mean
+        .map(|mean| format!("\"mean\": {mean}, "))
+        .unwrap_or_default();
+    println!("{{\"seconds\": {seconds}, {mean}\"peak_mb\": {peak_mb}}}");
 }
 
-/// The largest resident memory of this process so far, as Linux tells.
-fn peak_mb() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kb: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kb * 1024 / 1_000_000)
+/// The largest resident memory of a process so far, as Linux tells; 0 where it does not.
+fn peak_mb(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kb = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kb.unwrap_or_default() * 1024 / 1_000_000
 }

@@ -98,13 +98,14 @@ fn rooms_import_only_what_the_table_allows() {
 
 #[test]
 fn every_file_begins_by_saying_what_it_is_for() {
-    let faults: Vec<String> = sources(&["src", "tests", "xtask", "benches", "build.rs"])
-        .iter()
-        .filter(|(path, text)| {
-            path.extension().is_some_and(|kind| kind == "rs") && !is_introduced(text)
-        })
-        .map(|(path, _)| format!("{} does not begin with `//!`", path.display()))
-        .collect();
+    let faults: Vec<String> =
+        sources(&["src", "tests", "xtask", "benches", "examples", "build.rs"])
+            .iter()
+            .filter(|(path, text)| {
+                path.extension().is_some_and(|kind| kind == "rs") && !is_introduced(text)
+            })
+            .map(|(path, _)| format!("{} does not begin with `//!`", path.display()))
+            .collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
@@ -125,6 +126,7 @@ fn no_file_names_one_machine_or_a_package_registry() {
         "tests",
         "xtask",
         "benches",
+        "examples",
         "assets",
         "build.rs",
         "Cargo.toml",

@@ -15,7 +15,7 @@ use easel::models::vae::{AutoencoderKL, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// A file of these bytes, read both ways. Both must agree on whether it is one.
 fn read(bytes: &[u8]) -> Result<usize, Error> {
@@ -118,6 +118,30 @@ fn tensors_outlive_the_file_and_each_other() {
     let kept = tensors.remove("b").unwrap();
     drop(tensors);
     assert_eq!(Vec::<f32>::try_from(&kept).unwrap(), [2.5]);
+}
+
+#[test]
+fn aligned_tensors_of_the_right_type_are_views_of_the_mapped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let header = json!({
+        "a": tensor("F32", json!([3]), 0, 12),
+        "b": tensor("F32", json!([5]), 12, 32),
+        "c": tensor("F16", json!([2]), 32, 36),
+    });
+    let mut header = header.to_string();
+    header += &" ".repeat((8 - header.len() % 8) % 8);
+    std::fs::write(&path, file(&header, &[0; 36])).unwrap();
+    let tensors = load(&[path], Device::Cpu, Kind::Float, &mut |_| {})
+        .unwrap()
+        .tensors;
+    let place = |name: &str| tensors[name].data_ptr() as usize;
+    assert_eq!(place("b") - place("a"), 12);
+    assert_ne!(
+        place("c").wrapping_sub(place("b")),
+        20,
+        "f16 was not converted"
+    );
 }
 
 #[test]
@@ -272,6 +296,45 @@ fn the_wrong_file_names_what_is_missing() {
         let error = RealEsrganCompact::new(&weights_of("vae_attention", "diffusion_pytorch_model"));
         let message = error.unwrap_err().to_string();
         assert!(message.contains("not a compact Real-ESRGAN"), "{message}");
+    }
+}
+
+#[test]
+fn inputs_of_another_shape_are_errors_before_any_arithmetic() {
+    let float = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let config = |folder: &str| data(folder).join("config.json");
+    let stem = "diffusion_pytorch_model";
+
+    let unet = UNetConfig::read(&config("unet_sd1")).unwrap();
+    let unet = UNet2DConditionModel::new(unet, &weights_of("unet_sd1", stem)).unwrap();
+    let states = float(&[1, 7, 12]);
+    for sample in [&[4, 8, 8][..], &[1, 3, 8, 8], &[1, 4, 0, 8], &[2, 4, 8, 8]] {
+        let error = unet.forward(&float(sample), 1.0, &states).unwrap_err();
+        assert!(matches!(error, Error::Shape { .. }), "{sample:?}: {error}");
+    }
+    let error = unet.forward(&float(&[1, 4, 8, 8]), 1.0, &float(&[1, 7, 13]));
+    assert!(error.unwrap_err().to_string().contains("[1, tokens, 12]"));
+
+    let vae = VaeConfig::read(&config("vae_attention")).unwrap();
+    let vae = AutoencoderKL::new(vae, &weights_of("vae_attention", stem)).unwrap();
+    for image in [&[1, 3, 9, 8][..], &[1, 4, 8, 8], &[3, 8, 8]] {
+        let error = vae.encode(&float(image)).unwrap_err();
+        assert!(matches!(error, Error::Shape { .. }), "{image:?}: {error}");
+    }
+    assert!(vae.decode(&float(&[1, 5, 8, 8])).is_err());
+
+    let clip = ClipConfig::read(&config("clip_quick_gelu")).unwrap();
+    let clip = CLIPTextModel::new(clip, &weights_of("clip_quick_gelu", "model")).unwrap();
+    let ids = |count: i64, id: i64| Tensor::full([1, count], id, (Kind::Int64, Device::Cpu));
+    assert!(clip.forward(&ids(9, 39)).is_ok());
+    for (count, id) in [(10, 1), (0, 1), (9, 40), (9, -1)] {
+        assert!(clip.forward(&ids(count, id)).is_err(), "{count} times {id}");
+    }
+
+    let upscaler = RealEsrganCompact::new(&weights_of("esrgan", "model")).unwrap();
+    for image in [&[3, 8, 8][..], &[1, 4, 8, 8], &[1, 3, 0, 8]] {
+        let error = upscaler.forward(&float(image)).unwrap_err();
+        assert!(matches!(error, Error::Shape { .. }), "{image:?}: {error}");
     }
 }
 

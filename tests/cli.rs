@@ -436,6 +436,29 @@ fn a_picture_that_could_not_be_saved_makes_the_command_fail_after_the_others() {
 }
 
 #[test]
+fn settings_too_long_for_a_jpeg_are_said_to_lie_beside_it() {
+    for (name, said) in [("cat.jpg", true), ("cat.png", false)] {
+        let done = Event::PictureDone {
+            job: JOB,
+            index: 0,
+            picture: Arc::new(Picture {
+                pixels: pixels(),
+                settings: PictureSettings {
+                    prompt: "p".repeat(40_000),
+                    ..settings(7)
+                },
+                path: Some(PathBuf::from(name)),
+                save_failure: None,
+            }),
+        };
+        let script = events(vec![done, finished()]);
+        let ran = run(Reporter::Lines(None), None, (never(), never()), script);
+        assert_eq!(ran.outcome.unwrap(), Outcome::Done);
+        assert_eq!(ran.err.contains(".txt file beside it"), said, "{}", ran.err);
+    }
+}
+
+#[test]
 fn a_worker_that_is_gone_is_an_error_not_a_hang() {
     let ran = run(
         Reporter::Quiet,

@@ -55,7 +55,7 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// With an error, also show its technical cause
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 100)]
     pub verbose: bool,
 }
 

@@ -75,7 +75,7 @@ pub fn report_error(error: &Error, verbose: bool) -> ExitCode {
         err: &mut err,
     };
     let failure = Failure::from(error);
-    to.err(failure_line(&failure));
+    to.err(&failure.message);
     write_details(&failure, verbose, &mut to);
     ExitCode::FAILURE
 }

@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::error::Remedy;
+use crate::output;
+use crate::request::PictureFormat;
 use crate::worker::message::{Event, Failure, JobPlan, LoadedModel, Picture, Progress, Stage};
 
 /// Positions of the bar from begin to end.
@@ -73,7 +75,12 @@ impl Reporter {
             }
             Event::Started { plan, .. } => self.say(plan_line(plan), to),
             Event::Progress { progress, .. } => self.progress(progress, to),
-            Event::PictureDone { picture, .. } => self.picture(picture, to),
+            Event::PictureDone { picture, .. } => {
+                self.picture(picture, to);
+                if let Some(note) = note_of(picture) {
+                    self.say(note, to);
+                }
+            }
             _ => {}
         }
     }
@@ -151,6 +158,12 @@ impl Reporter {
             Self::Quiet | Self::Json => {}
         }
     }
+}
+
+/// What a person should know of a picture that was saved.
+fn note_of(picture: &Picture) -> Option<String> {
+    let format = PictureFormat::from_path(picture.path.as_deref()?)?;
+    output::long_prompt_note(&picture.settings, format)
 }
 
 /// `Drawing 2 pictures with Starter: 64 × 64, enlarged to 256 × 256, 20 steps, seeds 7 and 8`.

@@ -69,12 +69,15 @@ impl RealEsrganCompact {
     /// Errors: [`Error::Shape`].
     pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
         let got = image.size();
-        let &[_, 3, height, width] = got.as_slice() else {
-            return Err(Error::Shape {
-                what: "The upscaler's picture",
-                got,
-                expected: "[batch, 3, height, width]".to_owned(),
-            });
+        let (height, width) = match got.as_slice() {
+            &[_, 3, height, width] if height > 0 && width > 0 => (height, width),
+            _ => {
+                return Err(Error::Shape {
+                    what: "The upscaler's picture",
+                    got,
+                    expected: "[batch, 3, height, width]".to_owned(),
+                });
+            }
         };
         let mut x = image.shallow_clone();
         for (conv, slopes) in &self.body {

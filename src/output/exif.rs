@@ -49,10 +49,14 @@ pub fn user_comment(tiff: Vec<u8>) -> Option<String> {
     let field = block
         .fields()
         .find(|field| field.tag == exif::Tag::UserComment)?;
-    let exif::Value::Undefined(bytes, _) = &field.value else {
-        return None;
+    let bytes = match &field.value {
+        exif::Value::Undefined(bytes, _) => bytes.clone(),
+        // Pillow calls it a list of bytes, some phones a text.
+        exif::Value::Byte(bytes) => bytes.clone(),
+        exif::Value::Ascii(texts) => texts.join(&0),
+        _ => return None,
     };
-    Some(decode(bytes, block.little_endian()))
+    Some(decode(&bytes, block.little_endian()))
 }
 
 fn decode(bytes: &[u8], little_endian: bool) -> String {

@@ -17,9 +17,7 @@ mod xmp;
 pub use history::{list as list_pictures, open_picture, thumbnail};
 pub use infotext::write as infotext;
 pub use metadata::read_recipe;
-pub use save::{
-    check_size, default_pictures_folder, long_prompt_note, save_as, save_picture, save_plain_png,
-};
+pub use save::{check_size, long_prompt_note, save_as, save_picture, save_plain_png};
 pub use trash::{delete, restore};
 
 /// The longest settings text that Easel reads from a picture; A1111's own are a few KB.

@@ -8,16 +8,6 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::request::{PictureFormat, PictureSettings, Pixels, SaveTarget};
 
-/// The user's pictures folder, and `Easel` in it.
-pub fn default_pictures_folder() -> PathBuf {
-    let user = directories::UserDirs::new();
-    let pictures = user.as_ref().map(|user| match user.picture_dir() {
-        Some(folder) => folder.to_path_buf(),
-        None => user.home_dir().join("Pictures"),
-    });
-    pictures.unwrap_or_default().join("Easel")
-}
-
 /// Refuses a picture that the format cannot hold; to be asked before drawing, not after.
 ///
 /// Errors: [`Error::Request`] that names the limit and the way out.

@@ -290,3 +290,57 @@ impl EncoderLayer {
         self.fc2.forward(&hidden).g_add_(&x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn parse(value: Value) -> Result<ClipConfig> {
+        ClipConfig::parse(Path::new("config.json"), value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn stable_diffusion_1_has_clip_large() {
+        let config = parse(json!({
+            "_name_or_path": "openai/clip-vit-large-patch14",
+            "architectures": ["CLIPTextModel"],
+            "attention_dropout": 0.0,
+            "bos_token_id": 0,
+            "dropout": 0.0,
+            "eos_token_id": 2,
+            "hidden_act": "quick_gelu",
+            "hidden_size": 768,
+            "initializer_factor": 1.0,
+            "initializer_range": 0.02,
+            "intermediate_size": 3072,
+            "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 77,
+            "model_type": "clip_text_model",
+            "num_attention_heads": 12,
+            "num_hidden_layers": 12,
+            "pad_token_id": 1,
+            "projection_dim": 768,
+            "torch_dtype": "float32",
+            "transformers_version": "4.22.0.dev0",
+            "vocab_size": 49408,
+        }))
+        .unwrap();
+        assert_eq!((config.hidden_size, config.eos_token_id), (768, 2));
+        assert_eq!(config.activation, Activation::QuickGelu);
+    }
+
+    #[test]
+    fn a_value_that_is_not_supported_is_named() {
+        for (name, value) in [
+            ("hidden_act", json!("gelu_new")),
+            ("model_type", json!("t5")),
+            ("num_attention_heads", json!(7)),
+            ("eos_token_id", json!([1, 2])),
+            ("num_key_value_heads", json!(2)),
+        ] {
+            let message = parse(json!({name: value})).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+        }
+    }
+}

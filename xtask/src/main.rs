@@ -27,6 +27,7 @@ Easel's chores. Each command does all its own set-up and says what it does.
     cargo xtask dist              make dist/Easel-<version>-<system>, which runs without Rust or Python
     cargo xtask starter FOLDER    take over a newer starter model and make its test references anew
     cargo xtask references        make the test references anew with diffusers (Python)
+    cargo xtask oracle            name the Python that has diffusers, installed where it is missing
 
     --device cpu|cuda             (run, test, setup, dist) without or with NVIDIA's libraries;
                                   left out, they come where an NVIDIA driver is present
@@ -44,6 +45,7 @@ enum Chore {
     Dist,
     Starter(String),
     References,
+    Oracle,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +78,7 @@ fn perform(chore: Chore, device: Option<Device>) -> Result<ExitCode> {
         Chore::Dist => dist::dist(device)?,
         Chore::Starter(folder) => starter::take_over(folder.as_ref())?,
         Chore::References => starter::references()?,
+        Chore::Oracle => println!("{}", starter::oracle()?.display()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,22 +109,16 @@ fn parse(arguments: &[String]) -> Result<(Chore, Option<Device>)> {
         ["starter", folder] => Chore::Starter((*folder).to_owned()),
         ["starter"] => return Err("starter: which folder?".to_owned()),
         ["references"] => Chore::References,
+        ["oracle"] => Chore::Oracle,
         ["run", word, ..] => {
             return Err(format!(
                 "run: words for Easel itself go behind `--`: -- {word}"
             ));
         }
-        [word, ..] => {
-            return Err(format!("There is no chore {:?} here.", words.join(" "))).map_err(
-                |message: String| {
-                    if word.starts_with('-') {
-                        format!("There is no option {word:?}.")
-                    } else {
-                        message
-                    }
-                },
-            );
+        [word, ..] if word.starts_with('-') => {
+            return Err(format!("There is no option {word:?}."));
         }
+        _ => return Err(format!("There is no chore {:?} here.", words.join(" "))),
     };
     if rest.is_empty() {
         Ok((chore, device))

@@ -9,7 +9,8 @@ use crate::system::{self, Need};
 
 /// Runs Easel with these arguments; without any, its window.
 pub fn run(arguments: &[String], device: Option<Device>) -> Result<ExitCode> {
-    let wants_window = arguments.is_empty();
+    let first = arguments.first().map(String::as_str);
+    let wants_window = matches!(first, None | Some("window"));
     if wants_window && !system::has_display() {
         return Err(
             "There is no display here, so no window can open; this draws without one: \

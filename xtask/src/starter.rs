@@ -197,7 +197,7 @@ fn make(wanted: impl Fn(&Script) -> bool) -> Result<()> {
 
 /// The Python that has diffusers: of `EASEL_ORACLE` where it is set, else a virtual environment
 /// under `target/`, made once.
-fn oracle() -> Result<PathBuf> {
+pub fn oracle() -> Result<PathBuf> {
     if let Some(python) = std::env::var_os("EASEL_ORACLE") {
         return Ok(PathBuf::from(python));
     }
@@ -214,7 +214,13 @@ fn oracle() -> Result<PathBuf> {
             .args(["-m", "venv", "--clear"])
             .arg(&folder),
     )?;
-    let install = ["-m", "pip", "install", "--disable-pip-version-check"];
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
     shell::check(Command::new(&python).args(install).args(ORACLE))?;
     #[allow(clippy::disallowed_methods)] // written last; a broken one is made anew
     std::fs::write(&stamp, wanted).map_err(failed("Writing", &stamp))?;

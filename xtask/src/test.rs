@@ -42,7 +42,9 @@ pub fn test(device: Option<Device>) -> Result<()> {
         shell::check(doc.env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
     timed("tests", &mut || {
-        shell::check(&mut project::cargo(&["test", "--workspace"]))
+        // Tests run side by side already; libtorch's own threads would only wait for each other.
+        let mut tests = project::cargo(&["test", "--workspace"]);
+        shell::check(tests.env("OMP_NUM_THREADS", "1"))
     })?;
     report(&times);
     Ok(())

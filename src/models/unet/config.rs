@@ -380,6 +380,33 @@ mod tests {
     }
 
     #[test]
+    fn stable_diffusion_2_has_heads_for_each_block() {
+        let config = parse(json!({
+            "_class_name": "UNet2DConditionModel",
+            "_diffusers_version": "0.10.0.dev0",
+            "attention_head_dim": [5, 10, 20, 20],
+            "class_embed_type": null,
+            "cross_attention_dim": 1024,
+            "dual_cross_attention": false,
+            "mid_block_scale_factor": 1,
+            "num_class_embeds": null,
+            "only_cross_attention": false,
+            "resnet_time_scale_shift": "default",
+            "sample_size": 96,
+            "upcast_attention": true,
+            "use_linear_projection": true,
+        }))
+        .unwrap();
+        let heads = |spec: &BlockSpec| spec.transformer.map(|spec| spec.heads);
+        let down: Vec<_> = config.down_blocks.iter().map(heads).collect();
+        let up: Vec<_> = config.up_blocks.iter().map(heads).collect();
+        assert_eq!(down, [Some(5), Some(10), Some(20), None]);
+        assert_eq!(up, [None, Some(20), Some(10), Some(5)]);
+        assert_eq!(config.sample_size, Some([96, 96]));
+        assert_eq!(config.cross_attention_dim, 1024);
+    }
+
+    #[test]
     fn a_value_that_is_not_supported_is_named() {
         for (name, value) in [
             ("dual_cross_attention", json!(true)),
