@@ -1,5 +1,7 @@
 //! Drives the window by its keys alone, over a scripted worker.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod app_support;
 
 use std::sync::Arc;

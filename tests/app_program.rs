@@ -1,6 +1,7 @@
 //! Starts the real program on a screen of its own (Xvfb), types and clicks as a person would, waits
 //! for the picture on disk, and keeps a screenshot as `target/app_program.png`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,8 @@
 //! Drives the real window over a scripted worker: every state that a person can see, found by role
 //! and label as a screen reader finds it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod app_support;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The other end of the window's worker, as a script: what the tests and the `window_states` example share.
+//! The other end of the window's worker, as a script: what the tests of the window share.
 
 #![allow(dead_code, reason = "each test uses its own part")]
 
