@@ -184,7 +184,7 @@ fn headers_that_lie_are_told_apart() {
         (one(tensor("F4", json!([1]), 0, 1)), "does not fit"),
         (one(tensor("F32", json!([-4]), 0, 16)), "header"),
         (one(tensor("F99", json!([4]), 0, 16)), "header"),
-        (one(tensor("F8_E4M3", json!([16]), 0, 16)), "F8_E4M3"),
+        (one(tensor("F8_E8M0", json!([16]), 0, 16)), "F8_E8M0"),
         (one(json!("text")), "header"),
     ];
     for (bytes, expected) in cases {

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use easel::error::Result;
-use easel::families::{ModelFolder, StableDiffusion};
+use easel::families::{ModelFiles, StableDiffusion};
 use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
 use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
 use serde::Deserialize;
@@ -90,7 +90,7 @@ fn root() -> &'static Path {
 }
 
 fn starter() -> StableDiffusion {
-    let folder = ModelFolder::open(&root().join("weights/starter")).unwrap();
+    let folder = ModelFiles::open(&root().join("weights/starter")).unwrap();
     StableDiffusion::load(&folder, true, Device::Cpu, Kind::Float, &mut |_| ()).unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use easel::checkpoint;
 use easel::error::{Error, Result};
-use easel::families::{ModelFolder, StableDiffusion};
+use easel::families::{ModelFiles, StableDiffusion};
 use easel::models::layers::Weights;
 use easel::models::unet::{UNet2DConditionModel, UNetConfig};
 use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 /// Loads the model that ships, on the CPU in f32.
 pub fn starter() -> Result<StableDiffusion> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter");
-    let folder = ModelFolder::open(&path)?;
+    let folder = ModelFiles::open(&path)?;
     StableDiffusion::load(&folder, true, Device::Cpu, Kind::Float, &mut |_| ())
 }
 

@@ -22,42 +22,115 @@ pub struct NamedTensors {
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// Loads every tensor of `files` to `device`.
-///
-/// Floating tensors become `kind`; integers and booleans stay what they are. `progress` receives the
-/// part done, by bytes, from 0 to 1.
-///
-/// Errors: [`Error::Io`]; [`Error::Model`] for a broken file or a stored type that is not read (f8, f4);
-/// `OutOfMemory` or `Device` from libtorch.
+/// A tensor under the name that a network asks for, cut out of a stored one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub name: String,
+    pub cut: Cut,
+}
+
+/// Which part of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    Whole,
+    /// The first, second or last third of its rows.
+    Third(i64),
+}
+
+impl Piece {
+    pub fn whole(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            name,
+            cut: Cut::Whole,
+        }
+    }
+}
+
+impl Cut {
+    /// The shape of the part of a tensor of this shape; `None` where it cannot be cut so.
+    pub fn shape(self, stored: &[i64]) -> Option<Vec<i64>> {
+        match (self, stored) {
+            (Self::Whole, _) => Some(stored.to_vec()),
+            (Self::Third(_), [rows, rest @ ..]) if rows % 3 == 0 => {
+                Some([&[rows / 3], rest].concat())
+            }
+            (Self::Third(_), _) => None,
+        }
+    }
+
+    fn of(self, tensor: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Whole => Ok(tensor),
+            Self::Third(third) => {
+                let rows = tensor.size().first().copied().unwrap_or_default() / 3;
+                Ok(tensor.f_narrow(0, third * rows, rows)?)
+            }
+        }
+    }
+}
+
+/// Loads every tensor of `files` to `device` under its own name; see [`load_pieces`].
 pub fn load(
     files: &[PathBuf],
     device: Device,
     kind: Kind,
     progress: &mut dyn FnMut(f32),
 ) -> Result<NamedTensors> {
-    let entries = files
-        .iter()
-        .map(|file| Ok((file, read_entries(file)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let total: u64 = entries
-        .iter()
-        .flat_map(|(_, entries)| entries)
-        .map(|entry| entry.header.bytes)
-        .sum();
+    let all = |name: &str| vec![Piece::whole(name)];
+    load_pieces(files, &all, device, kind, progress)
+}
+
+/// Loads to `device` what `pieces` makes of each tensor of `files`; nothing is read of the others.
+///
+/// Floating tensors become `kind`; integers and booleans stay what they are. `progress` receives the
+/// part done, by bytes, from 0 to 1.
+///
+/// Errors: [`Error::Io`]; [`Error::Model`] for a broken file, a stored type that is not read (f4), a
+/// tensor that cannot be cut as asked, or a name that comes twice; `OutOfMemory` or `Device` from
+/// libtorch.
+pub fn load_pieces(
+    files: &[PathBuf],
+    pieces: &dyn Fn(&str) -> Vec<Piece>,
+    device: Device,
+    kind: Kind,
+    progress: &mut dyn FnMut(f32),
+) -> Result<NamedTensors> {
+    let mut wanted = Vec::new();
+    for file in files {
+        let stored = read_entries(file)?;
+        let bytes = map(file, &stored)?;
+        for entry in stored {
+            let pieces = pieces(&entry.header.name);
+            if !pieces.is_empty() {
+                wanted.push((file, bytes.shallow_clone(), entry, pieces));
+            }
+        }
+    }
+    let sizes = wanted.iter().map(|(_, _, entry, _)| entry.header.bytes);
+    let total: u64 = sizes.sum();
     let mut done = 0;
     let mut tensors = BTreeMap::new();
-    for (file, entries) in entries {
-        let bytes = map(file, &entries)?;
-        for entry in entries {
-            let name = entry.header.name.clone();
-            let tensor = place(view(file, &bytes, &entry)?, device, kind)?;
-            if tensors.insert(name, tensor).is_some() {
-                let why = format!("its tensor {} is in another file too", entry.header.name);
+    for (file, bytes, entry, pieces) in wanted {
+        let stored = view(file, &bytes, &entry)?;
+        for piece in pieces {
+            if piece.cut.shape(&entry.header.shape).is_none() {
+                let header = &entry.header;
+                let why = format!(
+                    "its tensor {} of shape {:?} cannot be cut into three",
+                    header.name, header.shape
+                );
                 return Err(Error::model(file, why));
             }
-            done += entry.header.bytes;
-            progress(done as f32 / total.max(1) as f32);
+            let part = piece.cut.of(stored.shallow_clone())?;
+            let name = piece.name.clone();
+            if tensors.insert(name, place(part, device, kind)?).is_some() {
+                let why = format!("its tensor {} comes twice", piece.name);
+                return Err(Error::model(file, why));
+            }
         }
+        done += entry.header.bytes;
+        progress(done as f32 / total.max(1) as f32);
     }
     let path = match files {
         [file] => file.clone(),
@@ -118,6 +191,8 @@ fn stored_kind(dtype: Dtype) -> Option<Kind> {
         Dtype::I8 => Some(Kind::Int8),
         Dtype::U8 => Some(Kind::Uint8),
         Dtype::BOOL => Some(Kind::Bool),
+        Dtype::F8_E4M3 => Some(Kind::Float8e4m3fn),
+        Dtype::F8_E5M2 => Some(Kind::Float8e5m2),
         _ => None,
     }
 }

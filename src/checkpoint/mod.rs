@@ -1,7 +1,8 @@
 //! Model files to named tensors.
 //!
 //! The first station of a model on its way to the networks: [`find_weights`] names the files of a
-//! folder, [`headers`] tells what they hold without reading it, [`load`] brings them onto a device.
+//! folder, [`headers`] tells what they hold without reading it, [`load`] brings them onto a device
+//! and [`load_pieces`] does so under other names.
 //! Nothing here knows a network.
 
 mod find;
@@ -10,5 +11,5 @@ mod load;
 
 pub use find::find_weights;
 pub use header::{TensorHeader, headers};
-pub use load::{NamedTensors, load};
+pub use load::{Cut, NamedTensors, Piece, load, load_pieces};
 pub use safetensors::Dtype;

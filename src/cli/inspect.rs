@@ -9,7 +9,7 @@ use super::report::Streams;
 use super::size_words;
 use crate::error::Result;
 use crate::request::ModelCard;
-use crate::worker::{self, Inspected};
+use crate::worker::{self, Inspected, Inspection};
 
 /// Writes what lies at a path to standard output.
 ///
@@ -34,8 +34,10 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
                     &part.dtypes.join(", "),
                 ]));
             }
+            write_faults(model, to);
         }
         Inspected::File {
+            why,
             network,
             parameters,
             bytes,
@@ -43,7 +45,7 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
         } => {
             to.out(match network {
                 Some(network) => format!("{network}: a network that enlarges pictures (--upscale)"),
-                None => "A file of tensors that is no model for Easel by itself".to_owned(),
+                None => format!("A file of tensors that is no model for Easel by itself: {why}"),
             });
             let formats: BTreeSet<String> = tensors
                 .iter()
@@ -86,6 +88,32 @@ fn write_card(card: &ModelCard, prediction_type: &str, to: &mut Streams<'_>) {
     }
 }
 
+/// What is missing, what no network takes and what is no part of a model; nothing where all is well.
+fn write_faults(model: &Inspection, to: &mut Streams<'_>) {
+    for part in &model.components {
+        if let Some(problem) = &part.problem {
+            to.out(format_args!("{}: {problem}", part.name));
+        }
+        write_names(&format!("Not used in {}", part.name), &part.unused, to);
+    }
+    write_names("Unknown", &model.unknown, to);
+}
+
+fn write_names(what: &str, names: &[String], to: &mut Streams<'_>) {
+    /// The rest is in `--json`.
+    const SHOWN: usize = 8;
+    if names.is_empty() {
+        return;
+    }
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    to.out(format_args!(
+        "{what}: {} tensors: {}{more}",
+        names.len(),
+        shown.join(", ")
+    ));
+}
+
 fn row(cells: [&str; 5]) -> String {
     let [part, network, parameters, bytes, numbers] = cells;
     format!("{part:<14}{network:<22}{parameters:>12}{bytes:>12}  {numbers}")
@@ -109,6 +137,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             "kind": "model",
             "card": model.card,
             "prediction_type": model.prediction_type,
+            "unknown": model.unknown,
             "components": model.components.iter().map(|part| json!({
                 "name": part.name,
                 "class": part.class,
@@ -116,9 +145,12 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
                 "parameters": part.parameters,
                 "bytes": part.bytes,
                 "dtypes": part.dtypes,
+                "problem": part.problem,
+                "unused": part.unused,
             })).collect::<Vec<_>>(),
         }),
         Inspected::File {
+            why,
             network,
             parameters,
             bytes,
@@ -126,6 +158,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
         } => json!({
             "path": path.to_string_lossy(),
             "kind": "file",
+            "why": why,
             "network": network,
             "parameters": parameters,
             "bytes": bytes,

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Footprint, ModelFolder};
-use crate::checkpoint;
+use super::{Footprint, ModelFiles, Part};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
@@ -35,43 +34,41 @@ pub struct StableDiffusion {
 }
 
 impl StableDiffusion {
-    /// Loads every part of `folder`. `progress` is told the share done, in `[0, 1]`.
+    /// Loads every part of `files`. `progress` is told the share done, in `[0, 1]`.
     ///
     /// Errors: [`Error::Model`], [`Error::Tensor`] naming what is missing or broken,
     /// [`Error::OutOfMemory`], [`Error::Device`].
     pub fn load(
-        folder: &ModelFolder,
+        files: &ModelFiles,
         shipped: bool,
         device: Device,
         kind: Kind,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let mut notes = Vec::new();
-        let mut part = |name: &str, from: f32, to: f32| -> Result<Weights> {
+        let mut part = |part: Part, from: f32, to: f32| -> Result<Weights> {
             let mut within = |fraction: f32| progress(from + (to - from) * fraction);
-            let files = folder.weights(name)?;
-            let named = checkpoint::load(&files, device, kind, &mut within)?;
-            Ok(Weights::new(named.path, named.tensors))
+            files.load(part, device, kind, &mut within)
         };
-        let weights = part("text_encoder", 0.0, 0.1)?;
-        let text_encoder = CLIPTextModel::new(folder.text_encoder.clone(), &weights)?;
-        note_unused("text encoder", &weights, &mut notes);
-        let weights = part("vae", 0.1, 0.2)?;
-        let vae = AutoencoderKL::new(folder.vae.clone(), &weights)?;
-        note_unused("VAE", &weights, &mut notes);
-        let weights = part("unet", 0.2, 1.0)?;
-        let unet = UNet2DConditionModel::new(folder.unet.clone(), &weights)?;
-        note_unused("UNet", &weights, &mut notes);
+        let weights = part(Part::TextEncoder, 0.0, 0.1)?;
+        let text_encoder = CLIPTextModel::new(files.text_encoder.clone(), &weights)?;
+        note_unused(Part::TextEncoder, &weights, &mut notes);
+        let weights = part(Part::Vae, 0.1, 0.2)?;
+        let vae = AutoencoderKL::new(files.vae.clone(), &weights)?;
+        note_unused(Part::Vae, &weights, &mut notes);
+        let weights = part(Part::Unet, 0.2, 1.0)?;
+        let unet = UNet2DConditionModel::new(files.unet.clone(), &weights)?;
+        note_unused(Part::Unet, &weights, &mut notes);
         Ok(Self {
-            card: folder.card(shipped)?,
+            card: files.card(shipped)?,
             device,
             kind,
-            scheduler: folder.scheduler.clone(),
+            scheduler: files.scheduler.clone(),
             unet,
             notes,
             vae,
             text_encoder,
-            tokenizer: folder.tokenizer()?,
+            tokenizer: files.tokenizer()?,
             encodings: VecDeque::new(),
         })
     }
@@ -189,12 +186,13 @@ fn weighted(states: Tensor, weights: &[f32]) -> Result<Tensor> {
     Ok((scaled * (before / after)).f_to_kind(states.kind())?)
 }
 
-fn note_unused(part: &str, weights: &Weights, notes: &mut Vec<String>) {
+fn note_unused(part: Part, weights: &Weights, notes: &mut Vec<String>) {
     let unused = weights.unused();
     if let Some(first) = unused.first() {
         notes.push(format!(
-            "{} tensors of the {part} were not used, {first} for example",
-            unused.len()
+            "{} tensors of the {} were not used, {first} for example",
+            unused.len(),
+            part.words()
         ));
     }
 }

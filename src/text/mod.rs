@@ -4,5 +4,6 @@
 //! chunks as long as the encoder, [`clip`] turns chunks into embeddings.
 
 pub mod clip;
+mod clip_vocabulary;
 pub mod prompt;
 pub mod tokenizer;

@@ -6,13 +6,15 @@
 
 use std::path::Path;
 
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
+use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
+use super::clip_vocabulary::{BEGIN, END, merges, tokens};
 use super::prompt::{Piece, parse};
 use crate::error::{Error, Result};
 
@@ -31,6 +33,15 @@ pub struct ClipTokenizer {
     comma: Option<u32>,
     /// Tokens of one chunk with its two markers: 77 for Stable Diffusion.
     length: usize,
+}
+
+/// What fills a chunk up to its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClipPad {
+    /// OpenAI's CLIP: Stable Diffusion 1.
+    EndMarker,
+    /// OpenCLIP: Stable Diffusion 2.
+    Zero,
 }
 
 /// One stretch of tokens as the encoder takes it, with a weight for each.
@@ -77,6 +88,35 @@ impl ClipTokenizer {
             begin: id(&config.bos_token)?,
             end,
             pad: config.pad_token.as_deref().map_or(Ok(end), id)?,
+            comma: bpe.token_to_id(",</w>"),
+            bpe,
+            length,
+        })
+    }
+
+    /// CLIP's own tokenizer, for model files without one. `length` is the text encoder's
+    /// `max_position_embeddings`, `pad` what fills a chunk up.
+    ///
+    /// Errors: [`Error::Request`] for a `length` below 3.
+    pub fn clip(length: usize, pad: ClipPad) -> Result<Self> {
+        let wrong = |error: tokenizers::Error| Error::Request(format!("CLIP's tokenizer: {error}"));
+        if length < 3 {
+            let why = format!("A text encoder of {length} tokens leaves no room for a prompt");
+            return Err(Error::Request(why));
+        }
+        let merges = merges();
+        let vocab = tokens(&merges).into_iter().zip(0..).collect::<Vocab>();
+        let id = |token: &str| vocab.get(token).copied().unwrap_or_default();
+        let (begin, end) = (id(BEGIN), id(END));
+        let model = BPE::builder().vocab_and_merges(vocab, merges);
+        let bpe = around(model).map_err(wrong)?;
+        Ok(Self {
+            begin,
+            end,
+            pad: match pad {
+                ClipPad::EndMarker => end,
+                ClipPad::Zero => 0,
+            },
             comma: bpe.token_to_id(",</w>"),
             bpe,
             length,
@@ -197,8 +237,8 @@ impl TokenizerConfig {
             .and_then(serde_json::Value::as_u64)
             .and_then(|max| usize::try_from(max).ok());
         Ok(Self {
-            bos_token: token("bos_token").unwrap_or_else(|| "<|startoftext|>".to_owned()),
-            eos_token: token("eos_token").unwrap_or_else(|| "<|endoftext|>".to_owned()),
+            bos_token: token("bos_token").unwrap_or_else(|| BEGIN.to_owned()),
+            eos_token: token("eos_token").unwrap_or_else(|| END.to_owned()),
             pad_token: token("pad_token"),
             model_max_length: max,
         })
@@ -233,33 +273,32 @@ fn from_vocab_and_merges(folder: &Path) -> Result<tokenizers::Tokenizer> {
         }
         Ok(path.to_string_lossy().into_owned())
     };
-    let bpe = BPE::from_file(&file("vocab.json")?, &file("merges.txt")?)
-        .unk_token("<|endoftext|>".to_owned())
+    around(BPE::from_file(&file("vocab.json")?, &file("merges.txt")?)).map_err(wrong)
+}
+
+/// CLIP's rules for what comes before the merges.
+fn around(bpe: BpeBuilder) -> std::result::Result<tokenizers::Tokenizer, tokenizers::Error> {
+    let bpe = bpe
+        .unk_token(END.to_owned())
         .end_of_word_suffix("</w>".to_owned())
-        .build()
-        .map_err(wrong)?;
+        .build()?;
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
+    let spaces = ReplacePattern::Regex(r"\s+".to_owned());
     tokenizer.with_normalizer(Some(Normalizers::new(vec![
         NFC.into(),
-        Replace::new(
-            tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".to_owned()),
-            " ",
-        )
-        .map_err(wrong)?
-        .into(),
+        Replace::new(spaces, " ")?.into(),
         Lowercase.into(),
     ])));
     let split = Split::new(
         SplitPattern::Regex(CLIP_PATTERN.to_owned()),
         SplitDelimiterBehavior::Removed,
         true,
-    )
-    .map_err(wrong)?;
+    )?;
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(vec![
         split.into(),
         ByteLevel::new(false, true, true).into(),
     ])));
-    let special = ["<|startoftext|>", "<|endoftext|>"].map(|token| AddedToken::from(token, true));
+    let special = [BEGIN, END].map(|token| AddedToken::from(token, true));
     tokenizer.add_special_tokens(&special);
     Ok(tokenizer)
 }
@@ -294,6 +333,23 @@ mod tests {
                 "{prompt}"
             );
         }
+    }
+
+    /// The numbers of transformers' `CLIPTokenizer` of "openai/clip-vit-large-patch14".
+    #[test]
+    fn clips_own_vocabulary_gives_clips_own_numbers() {
+        let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
+        let chunk = tokenizer
+            .chunks("a photo of an astronaut riding a horse on mars")
+            .unwrap()
+            .remove(0);
+        let mut expected = vec![
+            49406, 320, 1125, 539, 550, 18376, 6765, 320, 4558, 525, 7496,
+        ];
+        expected.resize(77, 49407);
+        assert_eq!(chunk.ids, expected);
+        let zeros = ClipTokenizer::clip(77, ClipPad::Zero).unwrap();
+        assert_eq!(zeros.chunks("").unwrap()[0].ids[..3], [49406, 49407, 0]);
     }
 
     #[test]

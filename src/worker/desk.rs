@@ -8,7 +8,7 @@ use super::WorkerConfig;
 use super::handle::Ends;
 use super::message::{Event, FileCommand, OpenedPicture, Picture};
 use crate::error::{Error, Result};
-use crate::families::{ClipTokenizer, ModelFolder};
+use crate::families::{ClipTokenizer, ModelFiles};
 use crate::output;
 use crate::request::ModelCard;
 
@@ -56,7 +56,7 @@ impl TokenCounter {
                 let folder = model
                     .clone()
                     .unwrap_or_else(|| super::starter_folder(&config.weights));
-                ModelFolder::open(&folder)?.tokenizer()?
+                ModelFiles::open(&folder)?.tokenizer()?
             }
         };
         Ok(&self.tokenizer.insert((model, known)).1)
@@ -133,7 +133,7 @@ fn find_models(config: &WorkerConfig, folders: &[PathBuf]) -> Vec<ModelCard> {
     }
     found.sort_by_key(|card| card.name.to_lowercase());
     found.dedup_by(|a, b| a.path == b.path);
-    match ModelFolder::open(&starter).and_then(|folder| folder.card(true)) {
+    match ModelFiles::open(&starter).and_then(|folder| folder.card(true)) {
         Ok(card) => found.insert(0, card),
         Err(error) => log::warn!("the model that ships cannot be used: {error}"),
     }
@@ -142,23 +142,34 @@ fn find_models(config: &WorkerConfig, folders: &[PathBuf]) -> Vec<ModelCard> {
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<ModelCard>) {
     if folder.join("model_index.json").is_file() {
-        match ModelFolder::open(folder).and_then(|folder| folder.card(false)) {
-            Ok(card) => found.push(card),
-            Err(error) => log::warn!("{error}"),
-        }
+        found.extend(card(folder));
         return;
     }
     let Ok(entries) = std::fs::read_dir(folder) else {
         log::warn!("the model folder {} cannot be read", folder.display());
         return;
     };
-    if depth == 0 {
-        return;
-    }
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
-            collect(&path, depth - 1, found);
+            if depth > 0 {
+                collect(&path, depth - 1, found);
+            }
+        } else if is_checkpoint(&path) {
+            found.extend(card(&path));
         }
     }
+}
+
+fn is_checkpoint(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"))
+}
+
+/// Model folders are full of other things (LoRAs, VAEs): what cannot be drawn with is left out.
+fn card(path: &Path) -> Option<ModelCard> {
+    ModelFiles::open(path)
+        .and_then(|files| files.card(false))
+        .inspect_err(|error| log::info!("left out: {error}"))
+        .ok()
 }

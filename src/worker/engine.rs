@@ -20,7 +20,7 @@ use super::message::{
 };
 use super::{WorkerConfig, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{ModelFolder, StableDiffusion};
+use crate::families::{ModelFiles, StableDiffusion};
 use crate::files;
 use crate::output;
 use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
@@ -238,12 +238,12 @@ impl Engine {
         // The old one goes first: two large models may not fit.
         self.model = None;
         let shipped = path.is_none();
-        let folder = match path {
-            Some(path) => ModelFolder::open(path)?,
-            None => ModelFolder::open(&starter_folder(&self.config.weights))?,
+        let files = match path {
+            Some(path) => ModelFiles::open(path)?,
+            None => ModelFiles::open(&starter_folder(&self.config.weights))?,
         };
-        let name = folder.card(shipped)?.name;
-        let hash = ModelHash::start(folder.hashed_file()?)?;
+        let name = files.card(shipped)?.name;
+        let hash = ModelHash::start(files.hashed_file()?)?;
         self.send(Event::ModelLoading {
             name: name.clone(),
             fraction: 0.0,
@@ -259,7 +259,7 @@ impl Engine {
             }
         };
         let _no_grad = tch::no_grad_guard();
-        let model = StableDiffusion::load(&folder, shipped, device, key.kind, &mut progress)?;
+        let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)?;
         self.send(Event::ModelReady(LoadedModel {
             card: model.card.clone(),
             device: device::device_name(device).to_owned(),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::checkpoint::{self, TensorHeader};
-use crate::error::Result;
-use crate::families::{Inspection, ModelFolder};
+use crate::error::{Error, Result};
+use crate::families::{Inspection, ModelFiles};
 
 /// What lies at a path.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub enum Inspected {
     Model(Inspection),
     /// A single file of tensors: an upscaler, or something Easel does not draw with.
     File {
+        /// Why it is no model by itself.
+        why: String,
         /// `Real-ESRGAN compact` where it is one.
         network: Option<&'static str>,
         parameters: u64,
@@ -21,20 +23,22 @@ pub enum Inspected {
     },
 }
 
-/// Looks at a model folder or a safetensors file; reads no weights.
+/// Looks at a model folder, a checkpoint or another file of tensors; reads no weights.
 ///
-/// Errors: [`crate::error::Error::Model`] naming the file and what is wrong with it.
+/// Errors: [`Error::Model`] naming the file and what is wrong with it.
 pub fn inspect(path: &Path) -> Result<Inspected> {
-    if !path.is_file() {
-        return ModelFolder::open(path)?
-            .inspect(false)
-            .map(Inspected::Model);
-    }
+    let opened = ModelFiles::open(path).and_then(|files| files.inspect(false));
+    let why = match opened {
+        Ok(inspection) => return Ok(Inspected::Model(inspection)),
+        Err(Error::Model { why, .. }) if path.is_file() => why,
+        Err(error) => return Err(error),
+    };
     let tensors = checkpoint::headers(&[path.to_path_buf()])?;
     let is_compact = ["body.0.weight", "body.0.bias", "body.1.weight"]
         .iter()
         .all(|key| tensors.iter().any(|tensor| tensor.name == *key));
     Ok(Inspected::File {
+        why,
         network: is_compact.then_some("Real-ESRGAN compact"),
         parameters: tensors.iter().map(TensorHeader::elements).sum(),
         bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),

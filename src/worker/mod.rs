@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+pub use crate::families::Inspection;
 pub use handle::{Cancelled, Ends, Handle, channel};
 pub use inspect::{Inspected, inspect};
 

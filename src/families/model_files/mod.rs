@@ -1,16 +1,26 @@
-//! A model folder in diffusers' layout, understood from its configs and file headers alone.
+//! A model as it lies on disk, understood from its configs and file headers alone: a folder in
+//! diffusers' layout, or a single-file checkpoint.
 
+mod ldm;
+mod single_file;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use tch::{Device, Kind, Tensor};
+
+use self::single_file::SingleFile;
+use super::Part;
 use crate::checkpoint::{self, Dtype, TensorHeader};
 use crate::error::{Error, Result};
-use crate::models::unet::UNetConfig;
-use crate::models::vae::VaeConfig;
+use crate::models::layers::Weights;
+use crate::models::unet::{UNet2DConditionModel, UNetConfig};
+use crate::models::vae::{AutoencoderKL, VaeConfig};
 use crate::request::{ModelCard, ModelDefaults, SamplerId, ScheduleId};
 use crate::schedule::SchedulerConfig;
-use crate::text::clip::ClipConfig;
+use crate::text::clip::{CLIPTextModel, ClipConfig};
 use crate::text::tokenizer::ClipTokenizer;
 
 /// The pipeline classes of diffusers whose folders this family draws from.
@@ -32,17 +42,28 @@ pub struct Component {
     pub bytes: u64,
     /// The number formats on disk, most frequent first.
     pub dtypes: Vec<String>,
+    /// Why the network cannot be built, where it cannot: tensors that are missing or do not fit.
+    pub problem: Option<String>,
+    /// Its tensors that the network does not take.
+    pub unused: Vec<String>,
 }
 
-/// A model folder whose configs were read.
+/// A model on disk whose configs were read.
 #[derive(Debug)]
-pub struct ModelFolder {
+pub struct ModelFiles {
     pub path: PathBuf,
     pub unet: UNetConfig,
     pub vae: VaeConfig,
     pub text_encoder: ClipConfig,
     pub scheduler: SchedulerConfig,
+    layout: Layout,
     easel: EaselJson,
+}
+
+#[derive(Debug)]
+enum Layout {
+    Folder,
+    SingleFile(SingleFile),
 }
 
 /// What a model is, for `easel inspect`.
@@ -52,6 +73,8 @@ pub struct Inspection {
     /// `epsilon`, `v_prediction` or `sample`.
     pub prediction_type: String,
     pub components: Vec<Component>,
+    /// Tensors that belong to no network.
+    pub unknown: Vec<String>,
 }
 
 /// `easel.json`, which a model's maker may put beside `model_index.json`; every key is optional.
@@ -84,15 +107,39 @@ struct ModelIndex {
     _class_name: String,
 }
 
-impl ModelFolder {
-    /// Reads the configs of a folder. Takes milliseconds, whatever the weights' size.
+impl ModelFiles {
+    /// Opens a folder or a file. Takes milliseconds, whatever the weights' size.
     ///
     /// Errors: [`Error::Model`] naming the file and what is wrong or unsupported.
     pub fn open(path: &Path) -> Result<Self> {
-        let index_path = path.join("model_index.json");
-        if !path.is_dir() {
-            return Err(not_a_folder(path));
+        if path.is_dir() {
+            Self::open_folder(path)
+        } else if path.is_file() {
+            Self::open_file(path)
+        } else {
+            Err(Error::model(path, "there is no such folder or file"))
         }
+    }
+
+    /// A checkpoint in latent-diffusion's layout; its configs follow from names and shapes.
+    fn open_file(path: &Path) -> Result<Self> {
+        let single = SingleFile::open(path)?;
+        let files = Self {
+            path: path.to_path_buf(),
+            unet: single.unet()?,
+            vae: single.vae()?,
+            text_encoder: single.text_encoder()?,
+            scheduler: single.scheduler()?,
+            layout: Layout::SingleFile(single),
+            easel: EaselJson::default(),
+        };
+        files.check_parts_fit()?;
+        Ok(files)
+    }
+
+    /// A folder in diffusers' layout.
+    fn open_folder(path: &Path) -> Result<Self> {
+        let index_path = path.join("model_index.json");
         if !index_path.is_file() {
             return Err(Error::model(
                 path,
@@ -117,17 +164,18 @@ impl ModelFolder {
             EaselJson::default()
         };
         let scheduler_path = path.join("scheduler/scheduler_config.json");
-        let folder = Self {
+        let files = Self {
             unet: UNetConfig::read(&path.join("unet/config.json"))?,
             vae: VaeConfig::read(&path.join("vae/config.json"))?,
             text_encoder: ClipConfig::read(&path.join("text_encoder/config.json"))?,
             scheduler: SchedulerConfig::from_json(&read(&scheduler_path)?)
                 .map_err(|error| within(&scheduler_path, error))?,
+            layout: Layout::Folder,
             easel,
             path: path.to_path_buf(),
         };
-        folder.check_parts_fit()?;
-        Ok(folder)
+        files.check_parts_fit()?;
+        Ok(files)
     }
 
     /// What the window's picker shows. `shipped`: the model that comes with Easel.
@@ -135,20 +183,22 @@ impl ModelFolder {
     /// Errors: [`Error::Io`] where a weights file cannot be looked at.
     pub fn card(&self, shipped: bool) -> Result<ModelCard> {
         let mut size_bytes = 0;
-        for (name, stem) in COMPONENTS {
-            for file in checkpoint::find_weights(&self.path.join(name), stem)? {
-                size_bytes += std::fs::metadata(&file)
-                    .map_err(|error| Error::io("Reading", &file, error))?
-                    .len();
-            }
+        for file in self.all_files()? {
+            size_bytes += std::fs::metadata(&file)
+                .map_err(|error| Error::io("Reading", &file, error))?
+                .len();
         }
-        let folder_name = || {
-            let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        let own_name = || {
+            let name = match &self.layout {
+                Layout::Folder => self.path.file_name(),
+                Layout::SingleFile(_) => self.path.file_stem(),
+            };
+            let name = name.unwrap_or(self.path.as_os_str());
             name.to_string_lossy().into_owned()
         };
         Ok(ModelCard {
             path: (!shipped).then(|| self.path.clone()),
-            name: self.easel.name.clone().unwrap_or_else(folder_name),
+            name: self.easel.name.clone().unwrap_or_else(own_name),
             description: self.easel.description.clone(),
             family: self.family().to_owned(),
             size_bytes,
@@ -166,55 +216,118 @@ impl ModelFolder {
     ///
     /// Errors: [`Error::Model`] naming the file that is missing or wrong.
     pub fn tokenizer(&self) -> Result<ClipTokenizer> {
-        ClipTokenizer::from_folder(
-            &self.path.join("tokenizer"),
-            usize::try_from(self.text_encoder.max_position_embeddings).unwrap_or_default(),
-        )
+        let length = self.text_encoder.max_position_embeddings;
+        let length = usize::try_from(length).unwrap_or_default();
+        match &self.layout {
+            Layout::Folder => ClipTokenizer::from_folder(&self.path.join("tokenizer"), length),
+            Layout::SingleFile(single) => ClipTokenizer::clip(length, single.generation.pad()),
+        }
     }
 
     /// Everything `easel inspect` prints; reads file headers only.
     ///
     /// Errors: [`Error::Model`] naming a weights file that is missing or broken.
     pub fn inspect(&self, shipped: bool) -> Result<Inspection> {
-        let classes = ["UNet2DConditionModel", "AutoencoderKL", "CLIPTextModel"];
-        let mut components = Vec::new();
-        for ((name, stem), class) in COMPONENTS.into_iter().zip(classes) {
-            let files = checkpoint::find_weights(&self.path.join(name), stem)?;
-            let headers = checkpoint::headers(&files)?;
-            components.push(Component {
-                name,
-                class: class.to_owned(),
-                parameters: headers.iter().map(TensorHeader::elements).sum(),
-                bytes: headers.iter().map(|header| header.bytes).sum(),
-                dtypes: dtypes(&headers),
-                files,
-            });
-        }
         Ok(Inspection {
             card: self.card(shipped)?,
             prediction_type: self.scheduler.prediction_type.name().to_owned(),
-            components,
+            components: Part::ALL
+                .into_iter()
+                .map(|part| self.component(part))
+                .collect::<Result<_>>()?,
+            unknown: match &self.layout {
+                Layout::Folder => Vec::new(),
+                Layout::SingleFile(single) => single.unknown.clone(),
+            },
         })
     }
 
-    /// The weights files of one part.
-    pub(super) fn weights(&self, component: &str) -> Result<Vec<PathBuf>> {
-        let stem = COMPONENTS
-            .iter()
-            .find(|(name, _)| *name == component)
-            .map_or("model", |(_, stem)| stem);
-        checkpoint::find_weights(&self.path.join(component), stem)
+    fn component(&self, part: Part) -> Result<Component> {
+        let files = self.files(part)?;
+        let headers = match &self.layout {
+            Layout::Folder => checkpoint::headers(&files)?,
+            Layout::SingleFile(single) => single.headers(part).to_vec(),
+        };
+        let weights = Weights::new(&self.path, stand_ins(&headers)?);
+        let built = self.try_out(part, &weights);
+        Ok(Component {
+            name: part.name(),
+            class: part.class().to_owned(),
+            parameters: headers.iter().map(TensorHeader::elements).sum(),
+            bytes: headers.iter().map(|header| header.bytes).sum(),
+            dtypes: dtypes(&headers),
+            unused: match built {
+                Ok(()) => weights.unused(),
+                Err(_) => Vec::new(),
+            },
+            problem: built.err().map(|error| match error {
+                Error::Model { why, .. } => why,
+                other => other.to_string(),
+            }),
+            files,
+        })
     }
 
-    /// The file whose sha256 names the model in A1111's metadata: the UNet's.
+    /// Builds a network and drops it.
+    fn try_out(&self, part: Part, weights: &Weights) -> Result<()> {
+        match part {
+            Part::Unet => UNet2DConditionModel::new(self.unet.clone(), weights).map(drop),
+            Part::Vae => AutoencoderKL::new(self.vae.clone(), weights).map(drop),
+            Part::TextEncoder => CLIPTextModel::new(self.text_encoder.clone(), weights).map(drop),
+        }
+    }
+
+    /// Loads the weights of one network, under diffusers' names.
+    ///
+    /// Errors: as [`checkpoint::load_pieces`].
+    pub fn load(
+        &self,
+        part: Part,
+        device: Device,
+        kind: Kind,
+        progress: &mut dyn FnMut(f32),
+    ) -> Result<Weights> {
+        let files = self.files(part)?;
+        let named = match &self.layout {
+            Layout::Folder => checkpoint::load(&files, device, kind, progress),
+            Layout::SingleFile(single) => {
+                let pieces = |key: &str| single.pieces(part, key);
+                checkpoint::load_pieces(&files, &pieces, device, kind, progress)
+            }
+        }?;
+        Ok(Weights::new(named.path, named.tensors))
+    }
+
+    /// The files that hold the weights of one network.
+    fn files(&self, part: Part) -> Result<Vec<PathBuf>> {
+        match &self.layout {
+            Layout::Folder => checkpoint::find_weights(&self.path.join(part.name()), part.stem()),
+            Layout::SingleFile(single) => Ok(vec![single.file.clone()]),
+        }
+    }
+
+    fn all_files(&self) -> Result<Vec<PathBuf>> {
+        match &self.layout {
+            Layout::Folder => {
+                let files = Part::ALL.into_iter().map(|part| self.files(part));
+                Ok(files.collect::<Result<Vec<_>>>()?.concat())
+            }
+            Layout::SingleFile(single) => Ok(vec![single.file.clone()]),
+        }
+    }
+
+    /// The file whose sha256 names the model in A1111's metadata: the checkpoint, or the UNet's.
     ///
     /// Errors: [`Error::Model`] where there is none.
     pub fn hashed_file(&self) -> Result<PathBuf> {
-        let first = self.weights("unet")?.into_iter().next();
+        let first = self.files(Part::Unet)?.into_iter().next();
         first.ok_or_else(|| Error::model(&self.path, "it has no UNet weights"))
     }
 
     fn family(&self) -> &'static str {
+        if let Layout::SingleFile(single) = &self.layout {
+            return single.generation.name();
+        }
         match self.unet.cross_attention_dim {
             768 => "Stable Diffusion 1",
             1024 => "Stable Diffusion 2",
@@ -259,13 +372,6 @@ impl ModelFolder {
     }
 }
 
-/// Parts of the model and the stem of their weights' file names.
-const COMPONENTS: [(&str, &str); 3] = [
-    ("unet", "diffusion_pytorch_model"),
-    ("vae", "diffusion_pytorch_model"),
-    ("text_encoder", "model"),
-];
-
 /// A size that a config states, as the window counts; nonsense becomes 0 and fails where it is used.
 fn pixels(size: i64) -> u32 {
     u32::try_from(size).unwrap_or_default()
@@ -286,13 +392,14 @@ fn dtypes(headers: &[TensorHeader]) -> Vec<String> {
         .collect()
 }
 
-fn not_a_folder(path: &Path) -> Error {
-    let why = if path.is_file() {
-        "it is a single file; Easel opens model folders in the diffusers layout"
-    } else {
-        "there is no such folder"
+/// Tensors of these shapes with no memory behind them.
+fn stand_ins(headers: &[TensorHeader]) -> Result<BTreeMap<String, Tensor>> {
+    let value = Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?;
+    let one = |header: &TensorHeader| {
+        let tensor = value.f_expand(&header.shape, false)?;
+        Ok((header.name.clone(), tensor))
     };
-    Error::model(path, why)
+    headers.iter().map(one).collect()
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -1,0 +1,417 @@
+//! A single-file checkpoint in latent-diffusion's layout: which family it is, and the configs that
+//! such files do not carry, read off the shapes of its tensors.
+//!
+//! Names and shapes decide, never the file's name. What shapes cannot tell (heads, the noise table,
+//! what is predicted) is the family's. Source: diffusers 0.42.1 `loaders/single_file_utils.py`
+//! (`infer_diffusers_model_type`, `_legacy_load_scheduler`) and the configs of the repositories it
+//! names there (`DIFFUSERS_DEFAULT_PIPELINE_PATHS`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::ldm::{self, LdmNames, Meaning};
+use crate::checkpoint::{self, Piece, TensorHeader};
+use crate::error::{Error, Result};
+use crate::families::Part;
+use crate::models::unet::UNetConfig;
+use crate::models::vae::VaeConfig;
+use crate::schedule::{PredictionType, SchedulerConfig};
+use crate::text::clip::ClipConfig;
+use crate::text::tokenizer::ClipPad;
+
+/// Both of CLIP's text encoders have heads of this width.
+const CLIP_HEAD: i64 = 64;
+/// Stable Diffusion 1's UNet has so many heads everywhere; 2's has heads of this width.
+const SD1_HEADS: i64 = 8;
+const SD2_HEAD: i64 = 64;
+
+/// A checkpoint whose header was read.
+#[derive(Debug)]
+pub(super) struct SingleFile {
+    pub file: PathBuf,
+    pub generation: Generation,
+    pub names: LdmNames,
+    /// What of the file belongs to each network, under diffusers' names.
+    headers: BTreeMap<Part, Vec<TensorHeader>>,
+    /// Tensors that are no part of such a model.
+    pub unknown: Vec<String>,
+    prediction: PredictionType,
+}
+
+/// Which text encoder a model was trained with decides the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// OpenAI's CLIP.
+    One,
+    /// OpenCLIP.
+    Two,
+}
+
+impl Generation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "Stable Diffusion 1",
+            Self::Two => "Stable Diffusion 2",
+        }
+    }
+
+    /// What the text encoder was trained to see after the end of a prompt.
+    pub fn pad(self) -> ClipPad {
+        match self {
+            Self::One => ClipPad::EndMarker,
+            Self::Two => ClipPad::Zero,
+        }
+    }
+}
+
+impl SingleFile {
+    /// Reads the header of `file`; nothing else of it.
+    ///
+    /// Errors: [`Error::Model`] that says what the file is instead, or what it lacks.
+    pub fn open(file: &Path) -> Result<Self> {
+        let stored = checkpoint::headers(&[file.to_path_buf()])?;
+        let keys = || stored.iter().map(|header| header.name.as_str());
+        let generation = generation(keys()).map_err(|why| Error::model(file, why))?;
+        let names = LdmNames::of(keys());
+        let prediction = prediction(file, generation, &stored)?;
+        let mut headers: BTreeMap<Part, Vec<TensorHeader>> = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for header in stored {
+            match names.meaning(&header.name) {
+                Meaning::Tensors(part, pieces) => {
+                    let cut = pieces.iter().map(|piece| cut(&header, piece));
+                    headers.entry(part).or_default().extend(cut);
+                }
+                Meaning::Unused => {}
+                Meaning::Unknown => unknown.push(header.name),
+            }
+        }
+        Ok(Self {
+            file: file.to_path_buf(),
+            generation,
+            names,
+            headers,
+            unknown,
+            prediction,
+        })
+    }
+
+    /// What a network has in this file, under diffusers' names.
+    pub fn headers(&self, part: Part) -> &[TensorHeader] {
+        self.headers.get(&part).map_or(&[], Vec::as_slice)
+    }
+
+    /// What becomes of the stored tensor `key` for one network.
+    pub fn pieces(&self, part: Part, key: &str) -> Vec<Piece> {
+        match self.names.meaning(key) {
+            Meaning::Tensors(of, pieces) if of == part => pieces,
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn unet(&self) -> Result<UNetConfig> {
+        let shapes = self.shapes(Part::Unet);
+        let mut channels = Vec::new();
+        let mut heads = Vec::new();
+        let (mut down, mut up, mut depths) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(width) = shapes.first(&format!(
+            "down_blocks.{}.resnets.0.conv2.weight",
+            channels.len()
+        )) {
+            let block = channels.len();
+            let depth = shapes.count(&format!(
+                "down_blocks.{block}.attentions.0.transformer_blocks"
+            ));
+            down.push(if depth > 0 {
+                "CrossAttnDownBlock2D"
+            } else {
+                "DownBlock2D"
+            });
+            up.push(
+                if shapes.count(&format!("up_blocks.{block}.attentions")) > 0 {
+                    "CrossAttnUpBlock2D"
+                } else {
+                    "UpBlock2D"
+                },
+            );
+            depths.push(depth.max(1));
+            heads.push(match self.generation {
+                Generation::One => SD1_HEADS,
+                Generation::Two => (width / SD2_HEAD).max(1),
+            });
+            channels.push(width);
+        }
+        // A block without attention has no depth of its own; the middle takes the last one's.
+        let middle = shapes.count("mid_block.attentions.0.transformer_blocks");
+        if let Some(last) = depths.last_mut() {
+            *last = middle.max(1);
+        }
+        let native = 512 / self.vae_factor();
+        let config = json!({
+            "in_channels": shapes.second("conv_in.weight"),
+            "out_channels": shapes.first("conv_out.weight"),
+            "sample_size": native.max(1),
+            "block_out_channels": channels,
+            "down_block_types": down,
+            "up_block_types": up,
+            "layers_per_block": shapes.count("down_blocks.0.resnets"),
+            "transformer_layers_per_block": depths,
+            "attention_head_dim": heads,
+            "cross_attention_dim": shapes.ending_with("attn2.to_k.weight"),
+        });
+        UNetConfig::parse(&self.file, config.to_string().as_bytes())
+    }
+
+    pub fn vae(&self) -> Result<VaeConfig> {
+        vae_config(&self.file, self.headers(Part::Vae))
+    }
+
+    pub fn text_encoder(&self) -> Result<ClipConfig> {
+        let shapes = self.shapes(Part::TextEncoder);
+        let width = shapes
+            .first("text_model.final_layer_norm.weight")
+            .unwrap_or_default();
+        let config = json!({
+            "vocab_size": shapes.first("text_model.embeddings.token_embedding.weight"),
+            "max_position_embeddings": shapes.first("text_model.embeddings.position_embedding.weight"),
+            "hidden_size": width,
+            "intermediate_size": shapes.first("text_model.encoder.layers.0.mlp.fc1.weight"),
+            "num_hidden_layers": shapes.count("text_model.encoder.layers"),
+            "num_attention_heads": (width / CLIP_HEAD).max(1),
+            "hidden_act": match self.generation {
+                Generation::One => "quick_gelu",
+                Generation::Two => "gelu",
+            },
+        });
+        ClipConfig::parse(&self.file, config.to_string().as_bytes())
+    }
+
+    pub fn scheduler(&self) -> Result<SchedulerConfig> {
+        let config = json!({
+            "_class_name": match self.generation {
+                Generation::One => "PNDMScheduler",
+                Generation::Two => "DDIMScheduler",
+            },
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "num_train_timesteps": 1000,
+            "steps_offset": 1,
+            "set_alpha_to_one": false,
+            "clip_sample": false,
+            "prediction_type": self.prediction.name(),
+        });
+        SchedulerConfig::from_json(&config.to_string())
+    }
+
+    fn vae_factor(&self) -> i64 {
+        let blocks = self.shapes(Part::Vae).count("decoder.up_blocks");
+        1 << blocks.clamp(1, 16).saturating_sub(1)
+    }
+
+    fn shapes(&self, part: Part) -> Shapes<'_> {
+        Shapes(self.headers(part))
+    }
+}
+
+/// The config of a VAE with these tensors; `file` is what messages name.
+pub(super) fn vae_config(file: &Path, headers: &[TensorHeader]) -> Result<VaeConfig> {
+    let shapes = Shapes(headers);
+    let mut channels = Vec::new();
+    while let Some(width) = shapes.first(&format!(
+        "encoder.down_blocks.{}.resnets.0.conv2.weight",
+        channels.len()
+    )) {
+        channels.push(width);
+    }
+    let config = json!({
+        "in_channels": shapes.second("encoder.conv_in.weight"),
+        "out_channels": shapes.first("decoder.conv_out.weight"),
+        "latent_channels": shapes.second("decoder.conv_in.weight"),
+        "block_out_channels": channels,
+        "down_block_types": vec!["DownEncoderBlock2D"; channels.len()],
+        "up_block_types": vec!["UpDecoderBlock2D"; channels.len()],
+        "layers_per_block": shapes.count("encoder.down_blocks.0.resnets"),
+        "mid_block_add_attention": shapes.count("decoder.mid_block.attentions") > 0,
+        "use_quant_conv": shapes.first("quant_conv.weight").is_some(),
+        "use_post_quant_conv": shapes.first("post_quant_conv.weight").is_some(),
+        "scaling_factor": 0.18215,
+    });
+    VaeConfig::parse(file, config.to_string().as_bytes())
+}
+
+/// Sizes, looked up by names.
+struct Shapes<'a>(&'a [TensorHeader]);
+
+impl Shapes<'_> {
+    fn first(&self, name: &str) -> Option<i64> {
+        self.find(|known| known == name)?.first().copied()
+    }
+
+    fn second(&self, name: &str) -> Option<i64> {
+        self.find(|known| known == name)?.get(1).copied()
+    }
+
+    /// The input width of the first tensor of that ending.
+    fn ending_with(&self, ending: &str) -> Option<i64> {
+        self.find(|known| known.ends_with(ending))?.get(1).copied()
+    }
+
+    /// How long the numbered list `name` is: one more than its highest number.
+    fn count(&self, name: &str) -> i64 {
+        let numbers = self.0.iter().filter_map(|header| {
+            let rest = header.name.strip_prefix(name)?.strip_prefix('.')?;
+            rest.split('.').next()?.parse::<u32>().ok()
+        });
+        numbers.max().map_or(0, |last| i64::from(last) + 1)
+    }
+
+    fn find(&self, matches: impl Fn(&str) -> bool) -> Option<&[i64]> {
+        let found = self.0.iter().find(|header| matches(&header.name))?;
+        Some(&found.shape)
+    }
+}
+
+fn cut(stored: &TensorHeader, piece: &Piece) -> TensorHeader {
+    // What cannot be cut is an error when it is loaded; here it fits no network.
+    let shape = piece.cut.shape(&stored.shape).unwrap_or_default();
+    let elements: u64 = shape.iter().map(|side| side.unsigned_abs()).product();
+    TensorHeader {
+        name: piece.name.clone(),
+        bytes: elements * stored.bytes / stored.elements().max(1),
+        dtype: stored.dtype,
+        shape,
+    }
+}
+
+/// Which generation a checkpoint with these keys is, or why it is none.
+fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generation, String> {
+    let any = |prefix: &str| keys.clone().any(|key| key.starts_with(prefix));
+    // The first that fits: SDXL's keys contain Stable Diffusion 1's UNet.
+    let others = [
+        ("conditioner.embedders.", "Stable Diffusion XL"),
+        ("model.diffusion_model.joint_blocks.", "Stable Diffusion 3"),
+        ("joint_blocks.", "the network of Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.", "Flux"),
+        ("double_blocks.", "the network of Flux"),
+        ("control_model.", "a ControlNet"),
+        ("lora_", "a LoRA"),
+    ];
+    if let Some((_, name)) = others.iter().find(|(prefix, _)| any(prefix)) {
+        return Err(format!("it is {name}, which Easel does not draw with yet"));
+    }
+    if !any(ldm::UNET) {
+        return Err(
+            "it is not a Stable Diffusion checkpoint: it holds no UNet (model.diffusion_model)"
+                .to_owned(),
+        );
+    }
+    if !any(ldm::VAE) {
+        return Err("it holds a UNet without a VAE (first_stage_model)".to_owned());
+    }
+    match (any(ldm::CLIP), any(ldm::OPEN_CLIP)) {
+        (true, _) => Ok(Generation::One),
+        (false, true) => Ok(Generation::Two),
+        (false, false) => {
+            Err("it holds a UNet without a text encoder (cond_stage_model)".to_owned())
+        }
+    }
+}
+
+/// What the UNet predicts. Of the file `NAME.yaml` beside it, which A1111 reads too; of a marker
+/// among the tensors; else what diffusers takes: the noise for Stable Diffusion 1, v for 2.
+fn prediction(
+    file: &Path,
+    generation: Generation,
+    stored: &[TensorHeader],
+) -> Result<PredictionType> {
+    if let Some(said) = prediction_of_yaml(&file.with_extension("yaml"))? {
+        return Ok(said);
+    }
+    let marked = stored.iter().any(|header| header.name == "v_pred");
+    Ok(match generation {
+        Generation::One if !marked => PredictionType::Epsilon,
+        _ => PredictionType::VPrediction,
+    })
+}
+
+/// `parameterization` of a training config: `"v"`, `"eps"` or `"x0"`, the noise where it is absent.
+fn prediction_of_yaml(path: &Path) -> Result<Option<PredictionType>> {
+    /// Such a file is a page of text.
+    const MAX_BYTES: u64 = 1 << 20;
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_BYTES => {}
+        Ok(_) => return Err(Error::model(path, "it is not a config file")),
+        Err(_) => return Ok(None),
+    }
+    let text = std::fs::read(path).map_err(|error| Error::io("Reading", path, error))?;
+    let text = String::from_utf8_lossy(&text);
+    let value = text.lines().find_map(|line| {
+        let value = line.trim().strip_prefix("parameterization:")?;
+        let value = value.split('#').next().unwrap_or_default();
+        Some(value.trim().trim_matches(['"', '\'']))
+    });
+    match value {
+        None | Some("eps") => Ok(Some(PredictionType::Epsilon)),
+        Some("v") => Ok(Some(PredictionType::VPrediction)),
+        Some("x0") => Ok(Some(PredictionType::Sample)),
+        Some(other) => Err(Error::model(
+            path,
+            format!("its parameterization is {other:?}; only \"eps\", \"v\" and \"x0\" are known"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_is_follows_from_its_keys() {
+        let of = |keys: &[&str]| generation(keys.iter().copied());
+        let unet = "model.diffusion_model.out.0.weight";
+        let vae = "first_stage_model.quant_conv.weight";
+        let clip = "cond_stage_model.transformer.text_model.final_layer_norm.weight";
+        let open_clip = "cond_stage_model.model.ln_final.weight";
+        assert_eq!(of(&[clip, vae, unet]), Ok(Generation::One));
+        assert_eq!(of(&[open_clip, vae, unet]), Ok(Generation::Two));
+        for (keys, word) in [
+            (&[unet, vae, "conditioner.embedders.0.x"][..], "XL"),
+            (&[unet, vae], "text encoder"),
+            (&[unet, clip], "VAE"),
+            (&[vae, clip], "UNet"),
+            (&["lora_unet_x.alpha"], "LoRA"),
+            (&[], "not a Stable Diffusion checkpoint"),
+        ] {
+            let why = of(keys).unwrap_err();
+            assert!(why.contains(word), "{word}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_config_beside_a_file_says_what_is_predicted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.yaml");
+        assert_eq!(prediction_of_yaml(&path).unwrap(), None);
+        for (text, expected) in [
+            (
+                "model:\n  params:\n    parameterization: \"v\" # x\n",
+                PredictionType::VPrediction,
+            ),
+            ("    parameterization: eps", PredictionType::Epsilon),
+            ("    parameterization: 'x0'", PredictionType::Sample),
+            ("model:\n", PredictionType::Epsilon),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(prediction_of_yaml(&path).unwrap(), Some(expected), "{text}");
+        }
+        std::fs::write(&path, "parameterization: w").unwrap();
+        let message = prediction_of_yaml(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("model.yaml") && message.contains("\"w\""),
+            "{message}"
+        );
+    }
+}
