@@ -18,6 +18,9 @@ pub struct Weighted {
 /// cursor. A weight of 1 loses its brackets. `None`: there is no word there.
 pub fn change_weight(text: &str, selection: Range<usize>, delta: f64) -> Option<Weighted> {
     let chars: Vec<char> = text.chars().collect();
+    if selection.start > chars.len() {
+        return None;
+    }
     let words = words_at(&chars, selection)?;
     let (outer, inner, weight) = match bracketed(&chars, &words) {
         Some(found) => found,

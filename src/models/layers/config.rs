@@ -26,9 +26,12 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Reads a file. Errors: [`Error::Io`], or [`Error::Model`] if it is no JSON object.
+    /// Reads a file. Errors: [`Error::Io`], or [`Error::Model`] if it is missing or no JSON object.
     pub fn read(path: &Path) -> Result<Self> {
-        let failed = |source| Error::io("Reading", path, source);
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::model(path, "the file is missing"),
+            _ => Error::io("Reading", path, source),
+        };
         let metadata = std::fs::metadata(path).map_err(failed)?;
         if !metadata.is_file() || metadata.len() > MAX_CONFIG_BYTES {
             return Err(Error::model(path, "it is not a config file"));
