@@ -17,12 +17,19 @@ use crate::request::{DeviceChoice, DtypeChoice};
 ///
 /// Errors: [`Error::Device`] where CUDA was asked for by name and cannot be had, saying why.
 pub fn device(choice: DeviceChoice) -> Result<Device> {
+    // A library that cannot be opened must not keep anyone from the CPU: then nothing is tried.
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu);
+    }
     match (choice, cuda()) {
-        (DeviceChoice::Cpu, _) | (DeviceChoice::Auto, Err(_)) => Ok(Device::Cpu),
-        (DeviceChoice::Auto | DeviceChoice::Cuda, Ok(())) => Ok(Device::Cuda(0)),
+        (_, Ok(())) => Ok(Device::Cuda(0)),
         (DeviceChoice::Cuda, Err(why)) => Err(Error::Device(format!(
             "The graphics card cannot be used: {why}"
         ))),
+        (_, Err(why)) => {
+            log::info!("drawing on the CPU: {why}");
+            Ok(Device::Cpu)
+        }
     }
 }
 
