@@ -34,7 +34,7 @@ struct Parser {
     /// Indices into `pieces` where an open bracket began.
     round: Vec<usize>,
     square: Vec<usize>,
-    /// Whether the last piece ended at a bracket: text after it starts a new piece.
+    /// The letters since the last bracket: the next piece.
     text: String,
 }
 

@@ -63,8 +63,7 @@ impl ClipTokenizer {
         let wrong = |why: String| Error::model(folder, why);
         let whole = folder.join("tokenizer.json");
         let bpe = if whole.is_file() {
-            tokenizers::Tokenizer::from_file(&whole)
-                .map_err(|error| Error::model(&whole, format!("it cannot be read: {error}")))?
+            from_one_file(&whole)?
         } else {
             from_vocab_and_merges(folder)?
         };
@@ -255,6 +254,17 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
     }
 }
 
+/// Reads `tokenizer.json`. Files saved after use remember to cut and to fill up texts, which would
+/// lose the end of a long prompt here: chunks do both.
+fn from_one_file(path: &Path) -> Result<tokenizers::Tokenizer> {
+    let wrong =
+        |error: tokenizers::Error| Error::model(path, format!("it cannot be read: {error}"));
+    let mut tokenizer = tokenizers::Tokenizer::from_file(path).map_err(wrong)?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(wrong)?;
+    Ok(tokenizer)
+}
+
 /// Builds what `transformers` builds for `CLIPTokenizer` from its two older files.
 fn from_vocab_and_merges(folder: &Path) -> Result<tokenizers::Tokenizer> {
     let wrong = |error: tokenizers::Error| {
@@ -368,6 +378,32 @@ mod tests {
             assert_eq!((chunk.ids.len(), chunk.weights.len()), (32, 32));
             assert_eq!(chunk.ids[0], markers[0]);
         }
+    }
+
+    #[test]
+    fn a_file_that_cuts_and_fills_up_texts_loses_nothing_either() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/tokenizer");
+        let text = std::fs::read(source.join("tokenizer.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0,
+        });
+        json["padding"] = serde_json::json!({
+            "strategy": {"Fixed": 40}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "!",
+        });
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+        let tokenizer = ClipTokenizer::from_folder(folder.path(), 32).unwrap();
+        let prompt = "cat, dog, owl, fox, ".repeat(5);
+        assert_eq!(
+            tokenizer.count("cat").unwrap(),
+            starter().count("cat").unwrap()
+        );
+        assert_eq!(
+            tokenizer.count(&prompt).unwrap(),
+            starter().count(&prompt).unwrap()
+        );
     }
 
     #[test]
