@@ -177,18 +177,24 @@ impl BatchJob<'_> {
         cancelled_after: Option<usize>,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
+        let mut interrupted = false;
         for (offset, index) in self.batch.clone().enumerate() {
             let latents = latents.f_narrow(0, offset as i64, 1)?;
             watcher.stage(index..index + 1, Stage::Decoding);
             let mut picture = self.model.decode(&latents)?;
-            if let Some(upscaler) = self.upscaler {
+            if let Some(upscaler) = self.upscaler.filter(|_| !interrupted) {
                 watcher.stage(index..index + 1, Stage::Enlarging);
                 // A cancelled job still shows what it reached, at the size that was promised.
                 let cancelled = || match cancelled_after {
                     Some(_) => watcher.closing(),
                     None => watcher.cancelled(),
                 };
-                picture = upscaler.enlarge(&picture, &cancelled)?;
+                match upscaler.enlarge(&picture, &cancelled) {
+                    Ok(enlarged) => picture = enlarged,
+                    // The batch is drawn to its end: it is shown as it is.
+                    Err(Error::Cancelled) if !watcher.closing() => interrupted = true,
+                    Err(error) => return Err(error),
+                }
             }
             watcher.stage(index..index + 1, Stage::Saving);
             for pixels in pixels_from_tensor(&picture)? {
@@ -198,9 +204,12 @@ impl BatchJob<'_> {
                     latents: latents
                         .f_to_device(tch::Device::Cpu)?
                         .f_to_kind(Kind::Float)?,
-                    cancelled_after,
+                    cancelled_after: cancelled_after.or(interrupted.then_some(self.plan.steps)),
                 })?;
             }
+        }
+        if interrupted {
+            return Err(Error::Cancelled);
         }
         Ok(())
     }
