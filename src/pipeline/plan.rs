@@ -1,12 +1,11 @@
 //! What a request means for one model: every open question answered once, everything checked.
 
-use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::output;
-use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId};
+use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId, new_seed};
 use crate::schedule::{self, Schedule};
 
 /// More than anyone waits for; keeps a typing mistake from filling the disk.
@@ -14,8 +13,6 @@ const MAX_COUNT: u32 = 1000;
 /// Values of latents' area that are drawn together: 16 of the starter's pictures, one of 512 px.
 const BATCH_AREA_CPU: u32 = 64 * 64;
 const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;
-/// New seeds are 32 bits, which every program of the field can hold.
-const SEED_MASK: u64 = 0xffff_ffff;
 
 /// A request resolved for one model.
 #[derive(Clone, Debug)]
@@ -123,12 +120,14 @@ fn checked_steps(steps: u32) -> Result<usize> {
 fn side(name: &str, asked: Option<u32>, default: u32, factor: u32) -> Result<u32> {
     let px = asked.unwrap_or(default);
     let factor = factor.max(1);
-    if px >= factor && px.is_multiple_of(factor) && px <= u32::from(u16::MAX) {
+    let largest = u32::from(u16::MAX) / factor * factor;
+    if px >= factor && px.is_multiple_of(factor) && px <= largest {
         return Ok(px);
     }
-    let nearest = ((px.min(u32::from(u16::MAX)) + factor / 2) / factor).max(1) * factor;
+    let nearest = ((px.min(largest) + factor / 2) / factor).max(1) * factor;
     Err(Error::Request(format!(
-        "The {name} must be a multiple of {factor}; {px} was asked for, {nearest} would do"
+        "The {name} must be a multiple of {factor} and at most {largest}; {px} was asked for, \
+         {nearest} would do"
     )))
 }
 
@@ -138,12 +137,6 @@ fn seeds(asked: Option<u64>, count: u32) -> Vec<u64> {
     (0..u64::from(count))
         .map(|index| first.wrapping_add(index))
         .collect()
-}
-
-/// A seed nobody chose: the standard library keys every hasher with fresh randomness.
-fn new_seed() -> u64 {
-    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.finish() & SEED_MASK
 }
 
 fn batch_size(
@@ -178,13 +171,15 @@ mod tests {
         assert!(error.to_string().contains("512 would do"), "{error}");
         let error = side("height", Some(0), 64, 8).unwrap_err();
         assert!(error.to_string().contains("8 would do"), "{error}");
+        let error = side("width", Some(70_000), 64, 8).unwrap_err();
+        assert!(error.to_string().contains("65528 would do"), "{error}");
+        assert_eq!(side("width", Some(65_528), 64, 8).unwrap(), 65_528);
     }
 
     #[test]
     fn picture_i_has_the_seed_plus_i() {
         assert_eq!(seeds(Some(7), 3), [7, 8, 9]);
         assert_eq!(seeds(Some(u64::MAX), 2), [u64::MAX, 0]);
-        assert!(seeds(None, 1)[0] <= SEED_MASK);
-        assert_ne!(new_seed(), new_seed());
+        assert_ne!(seeds(None, 1), seeds(None, 1));
     }
 }

@@ -8,6 +8,7 @@ mod recipe;
 mod sampler;
 mod schedule;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,12 @@ pub struct GenerationRequest {
     pub upscale: Upscale,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
+}
+
+/// A seed nobody chose: the standard library keys every hasher with fresh randomness. 32 bits, which
+/// every program of the field can hold.
+pub fn new_seed() -> u64 {
+    RandomState::new().build_hasher().finish() & u64::from(u32::MAX)
 }
 
 /// Whether and with which network the finished picture is enlarged.
@@ -120,21 +127,24 @@ pub struct PictureSettings {
 }
 
 impl PictureSettings {
-    /// The request that draws this picture again.
+    /// The request that draws this picture again. Easel may have enlarged a picture that says nothing
+    /// of how it was drawn (0 steps, 0 pixels): then the model decides.
     pub fn to_request(&self) -> GenerationRequest {
+        let drawn = self.steps > 0;
+        let side = |px: u32| (px > 0).then_some(px);
         GenerationRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             model: self.model_path.clone(),
-            steps: Some(self.steps),
-            guidance_scale: Some(self.guidance_scale),
-            width_px: Some(self.width_px),
-            height_px: Some(self.height_px),
-            seed: Some(self.seed),
+            steps: drawn.then_some(self.steps),
+            guidance_scale: drawn.then_some(self.guidance_scale),
+            width_px: side(self.width_px),
+            height_px: side(self.height_px),
+            seed: drawn.then_some(self.seed),
             count: Some(1),
             batch_size: None,
-            sampler: Some(self.sampler),
-            schedule: Some(self.schedule),
+            sampler: drawn.then_some(self.sampler),
+            schedule: drawn.then_some(self.schedule),
             upscale: match &self.upscaler {
                 Some(_) => Upscale::Auto,
                 None => Upscale::None,
