@@ -3,6 +3,7 @@
 //! The first line ([`Display`](std::fmt::Display)) is written for the person who presses Generate;
 //! [`Error::remedy`] is what a button can do about it; technical causes are in `source`.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 /// What everything fallible returns.
@@ -139,8 +140,12 @@ impl Error {
     /// Sorts the text of a libtorch exception (from a `Result` or a caught panic).
     pub fn from_torch_message(message: &str) -> Self {
         let details = message.to_owned();
-        let lower = message.to_lowercase();
+        // Behind these words libtorch lists where it was: names like `libtorch_cuda.so` say nothing
+        // of the cause.
+        let cause = message.split("Exception raised from").next();
+        let lower = cause.unwrap_or(message).to_lowercase();
         if lower.contains("out of memory")
+            || lower.contains("alloc_failed")
             || lower.contains("can't allocate memory")
             || lower.contains("not enough memory")
             || lower.contains("bad_alloc")
@@ -151,6 +156,19 @@ impl Error {
             Self::Device(format!("The graphics card stopped working: {first}"))
         } else {
             Self::Torch { details }
+        }
+    }
+
+    /// What a caught panic says. libtorch's plain operators panic with its exceptions.
+    pub fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        match Self::from_torch_message(message) {
+            Self::Torch { details } => Self::Panic { details },
+            known => known,
         }
     }
 }
@@ -169,5 +187,12 @@ mod tests {
         assert_eq!(cuda.remedy(), Some(Remedy::ReduceSize));
         let gone = Error::from_torch_message("CUDA error: device-side assert triggered");
         assert_eq!(gone.remedy(), Some(Remedy::UseCpu));
+        let cudnn = Error::from_torch_message("cuDNN error: CUDNN_STATUS_ALLOC_FAILED");
+        assert_eq!(cudnn.remedy(), Some(Remedy::ReduceSize));
+        let shapes = Error::from_torch_message(
+            "mat1 and mat2 shapes cannot be multiplied\nException raised from addmm_out_cuda_impl\n\
+             frame #0: c10::Error::Error (libtorch_cuda.so)",
+        );
+        assert_eq!(shapes.remedy(), None, "{shapes}");
     }
 }

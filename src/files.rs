@@ -1,7 +1,7 @@
 //! Writing files so that a crash or a full disk never leaves half of one.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -64,6 +64,20 @@ fn claim_and_persist(file: NamedTempFile, path: &Path) -> std::io::Result<bool> 
     Ok(true)
 }
 
+/// The file of thing `index`, counted from 0: `cat.png`, then `cat-2.png`, `cat-3.png`.
+pub fn numbered(file: &Path, index: usize) -> PathBuf {
+    if index == 0 {
+        return file.to_path_buf();
+    }
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{}", index + 1));
+    if let Some(ending) = file.extension() {
+        name.push(".");
+        name.push(ending);
+    }
+    file.with_file_name(name)
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -119,6 +133,16 @@ fn allow_reading(_file: &std::fs::File) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_pictures_of_a_job_get_a_number_before_the_ending() {
+        assert_eq!(numbered(Path::new("a/cat.png"), 0), Path::new("a/cat.png"));
+        assert_eq!(
+            numbered(Path::new("a/cat.png"), 1),
+            Path::new("a/cat-2.png")
+        );
+        assert_eq!(numbered(Path::new("cat"), 2), Path::new("cat-3"));
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_other() {

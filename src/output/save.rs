@@ -54,7 +54,7 @@ pub fn save_picture(
         }
         SaveTarget::Folder(folder) => save_numbered(pixels, settings, folder, format),
         SaveTarget::File(file) => {
-            let path = file_of(file, index);
+            let path = files::numbered(file, index);
             write(pixels, settings, &path, format)?;
             Ok(path)
         }
@@ -137,20 +137,6 @@ pub(super) fn number_of(path: &Path) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// `cat.png`, then `cat-2.png`, `cat-3.png`.
-fn file_of(file: &Path, index: usize) -> PathBuf {
-    if index == 0 {
-        return file.to_path_buf();
-    }
-    let mut name = file.file_stem().unwrap_or_default().to_owned();
-    name.push(format!("-{}", index + 1));
-    if let Some(ending) = file.extension() {
-        name.push(".");
-        name.push(ending);
-    }
-    file.with_file_name(name)
-}
-
 fn write_text_beside(picture: &Path, text: Option<&str>) -> Result<()> {
     match text {
         Some(text) => files::atomic_write(&picture.with_extension("txt"), text.as_bytes()),
@@ -161,13 +147,6 @@ fn write_text_beside(picture: &Path, text: Option<&str>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn later_pictures_of_a_job_get_a_number_before_the_ending() {
-        assert_eq!(file_of(Path::new("a/cat.png"), 0), Path::new("a/cat.png"));
-        assert_eq!(file_of(Path::new("a/cat.png"), 1), Path::new("a/cat-2.png"));
-        assert_eq!(file_of(Path::new("cat"), 2), Path::new("cat-3"));
-    }
 
     #[test]
     fn only_numbered_names_count() {

@@ -1,6 +1,7 @@
 //! The file thread: finds models, lists and reads pictures, saves, deletes. It never waits for the
 //! drawing thread, and the window never waits for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,9 +23,29 @@ pub(super) fn run(config: &WorkerConfig, ends: &Ends) {
         if ends.cancelled.closing() {
             break;
         }
-        let event = answer(config, &mut counter, command);
+        let event = guarded(command, |command| answer(config, &mut counter, command));
         super::send(&ends.events, config, event);
     }
+}
+
+/// Turns a panic, as a hostile file may bring about in some decoder, into the answer that the
+/// command did not work: the thread lives on.
+fn guarded(command: FileCommand, answer: impl FnOnce(FileCommand) -> Event) -> Event {
+    let asked = command.clone();
+    catch_unwind(AssertUnwindSafe(|| answer(command))).unwrap_or_else(|panic| {
+        let error = Error::from_panic(&*panic);
+        log::warn!("{asked:?}: {}", error.details());
+        match asked {
+            FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
+                unreadable(path, &error)
+            }
+            FileCommand::CountTokens { prompt, .. } => Event::TokensCounted {
+                prompt,
+                tokens: None,
+            },
+            _ => Event::FileFailed(error.into()),
+        }
+    })
 }
 
 /// Counts tokens with the tokenizer of one model, kept between questions.
@@ -110,7 +131,7 @@ fn unreadable(path: PathBuf, error: &Error) -> Event {
 fn open(path: &Path) -> Result<OpenedPicture> {
     Ok(OpenedPicture {
         pixels: Arc::new(output::open_picture(path)?),
-        recipe: output::read_recipe(path)?,
+        recipe: super::recipe_of(path),
     })
 }
 
@@ -131,7 +152,7 @@ fn find_models(config: &WorkerConfig, folders: &[PathBuf]) -> Vec<ModelCard> {
     for folder in folders {
         collect(folder, SEARCH_DEPTH, &mut found);
     }
-    found.sort_by_key(|card| card.name.to_lowercase());
+    found.sort_by_key(|card| (card.name.to_lowercase(), card.path.clone()));
     found.dedup_by(|a, b| a.path == b.path);
     match ModelFiles::open(&starter).and_then(|folder| folder.card(true)) {
         Ok(card) => found.insert(0, card),
@@ -172,4 +193,27 @@ fn card(path: &Path) -> Option<ModelCard> {
         .and_then(|files| files.card(false))
         .inspect_err(|error| log::info!("left out: {error}"))
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_over_one_file_is_the_answer_about_that_file() {
+        let path = PathBuf::from("hostile.png");
+        let command = FileCommand::OpenPicture { path: path.clone() };
+        let event = guarded(command, |_| panic!("index out of bounds"));
+        let Event::PictureUnreadable {
+            path: told,
+            failure,
+        } = event
+        else {
+            panic!("{event:?}");
+        };
+        assert_eq!(told, path);
+        assert_eq!(failure.details, "index out of bounds");
+        let event = guarded(FileCommand::Delete { path }, |_| panic!("gone"));
+        assert!(matches!(event, Event::FileFailed(_)), "{event:?}");
+    }
 }

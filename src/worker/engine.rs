@@ -3,11 +3,9 @@
 //! Each command runs inside `catch_unwind`, since libtorch's plain operators panic: a panic becomes
 //! an error that names its cause, the loaded networks are dropped, and the next job starts afresh.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tch::{Device, Kind};
@@ -18,18 +16,16 @@ use super::job::{JobWatcher, Recorder};
 use super::message::{
     Command, Event, Failure, Job, JobId, JobPlan, LoadedModel, Picture, Progress,
 };
-use super::{WorkerConfig, starter_folder, upscaler_file};
+use super::model_hash::ModelHash;
+use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
 use crate::families::{ModelFiles, StableDiffusion};
-use crate::files;
 use crate::output;
 use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
 use crate::request::{
     DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SaveTarget, Stage, Upscale,
 };
 
-/// Characters of the model file's sha256 that A1111 shows.
-const SHORT_HASH: usize = 10;
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
 const PROGRESS_STEP: f32 = 0.01;
 
@@ -123,7 +119,7 @@ impl Engine {
         catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
             self.model = None;
             self.upscaler = None;
-            Err(error_of(&*panic))
+            Err(Error::from_panic(&*panic))
         })
     }
 
@@ -145,7 +141,7 @@ impl Engine {
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
-            loaded.hash.short(),
+            &mut loaded.hash,
             upscaler.map(|upscaler| upscaler.name.clone()),
         );
         let mut watcher = JobWatcher::new(job, &plan, recorder, &self.ends, &self.config);
@@ -204,9 +200,9 @@ impl Engine {
             pixels.height_px.saturating_mul(factor),
         );
         output::check_size(format, width, height)?;
+        let recipe = recipe_of(source);
         let cancelled = || self.ends.cancelled.contains(job);
         let enlarged = upscaler.enlarge(&tensor_from_pixels(&pixels)?, &cancelled)?;
-        let recipe = output::read_recipe(source)?;
         let folder = source.parent().unwrap_or(Path::new(".")).to_path_buf();
         for pixels in pixels_from_tensor(&enlarged)? {
             let picture = save_enlarged(pixels, recipe.as_ref(), &upscaler.name, &folder, format);
@@ -235,8 +231,6 @@ impl Engine {
         if self.model.as_ref().is_some_and(|loaded| loaded.key == key) {
             return Ok(());
         }
-        // The old one goes first: two large models may not fit.
-        self.model = None;
         let shipped = path.is_none();
         let files = match path {
             Some(path) => ModelFiles::open(path)?,
@@ -244,6 +238,8 @@ impl Engine {
         };
         let name = files.card(shipped)?.name;
         let hash = ModelHash::start(files.hashed_file()?)?;
+        // The old one goes before the new one comes: two large models may not fit.
+        self.model = None;
         self.send(Event::ModelLoading {
             name: name.clone(),
             fraction: 0.0,
@@ -259,7 +255,8 @@ impl Engine {
             }
         };
         let _no_grad = tch::no_grad_guard();
-        let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)?;
+        let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)
+            .map_err(|error| too_large(&files.path, error))?;
         self.send(Event::ModelReady(LoadedModel {
             card: model.card.clone(),
             device: device::device_name(device).to_owned(),
@@ -319,53 +316,19 @@ fn save_enlarged(
     }
 }
 
-/// The sha256 of the model's file, computed beside the loading.
-enum ModelHash {
-    Running(JoinHandle<Option<String>>),
-    Known(Option<String>),
-}
-
-impl ModelHash {
-    fn start(file: PathBuf) -> Result<Self> {
-        std::thread::Builder::new()
-            .name("easel-hash".to_owned())
-            .spawn(move || files::sha256_hex(&file).ok())
-            .map(Self::Running)
-            .map_err(|error| Error::Panic {
-                details: format!("no thread could be started: {error}"),
-            })
-    }
-
-    /// The first ten digits; waits for the thread where it is not done.
-    fn short(&mut self) -> Option<String> {
-        if let Self::Running(_) = self
-            && let Self::Running(thread) = std::mem::replace(self, Self::Known(None))
-        {
-            let hash = thread.join().ok().flatten();
-            *self = Self::Known(hash.and_then(|hash| hash.get(..SHORT_HASH).map(str::to_owned)));
-        }
-        match self {
-            Self::Known(hash) => hash.clone(),
-            Self::Running(_) => None,
-        }
-    }
-}
-
 fn not_loaded() -> Error {
     Error::Panic {
         details: "the model was dropped while it was needed".to_owned(),
     }
 }
 
-/// What a caught panic says.
-fn error_of(panic: &(dyn Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    match Error::from_torch_message(message) {
-        Error::Torch { details } => Error::Panic { details },
-        known => known,
+/// A smaller picture does not help where the model itself finds no room.
+fn too_large(model: &Path, error: Error) -> Error {
+    match error {
+        Error::OutOfMemory { details } => {
+            log::warn!("{}: {details}", model.display());
+            Error::model(model, "there is not enough memory for it")
+        }
+        other => other,
     }
 }

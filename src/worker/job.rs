@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use super::WorkerConfig;
 use super::device::{device_name, kind_name};
 use super::handle::Ends;
 use super::message::{Event, Failure, Job, JobPlan, Picture, Preview, Progress};
+use super::model_hash::ModelHash;
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::files;
@@ -21,21 +22,24 @@ use crate::request::{GenerationRequest, PictureSettings, Pixels, SamplerId, Sche
 const SPEED_STEPS: usize = 8;
 
 /// Knows what goes into a picture's settings.
-pub(super) struct Recorder(PictureSettings);
+pub(super) struct Recorder<'a> {
+    settings: PictureSettings,
+    /// Asked when the first picture is done: the drawing does not wait for it.
+    hash: &'a mut ModelHash,
+}
 
-impl Recorder {
+impl<'a> Recorder<'a> {
     pub(super) fn new(
         plan: &GenerationPlan,
         model: &StableDiffusion,
-        model_hash: Option<String>,
+        hash: &'a mut ModelHash,
         upscaler: Option<String>,
     ) -> Self {
-        Self(PictureSettings {
+        let settings = PictureSettings {
             prompt: plan.prompt.clone(),
             negative_prompt: plan.negative_prompt.clone(),
             model_name: model.card.name.clone(),
             model_path: model.card.path.clone(),
-            model_hash,
             steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
             guidance_scale: plan.guidance_scale,
             sampler: plan.sampler,
@@ -48,11 +52,12 @@ impl Recorder {
             device: device_name(model.device).to_owned(),
             dtype: kind_name(model.kind).to_owned(),
             ..unknown_settings()
-        })
+        };
+        Self { settings, hash }
     }
 
     fn settings(
-        &self,
+        &mut self,
         seed: u64,
         pixels: &Pixels,
         cancelled_after: Option<u32>,
@@ -62,7 +67,8 @@ impl Recorder {
             output_width_px: pixels.width_px,
             output_height_px: pixels.height_px,
             cancelled_after,
-            ..self.0.clone()
+            model_hash: self.hash.short(),
+            ..self.settings.clone()
         }
     }
 }
@@ -112,7 +118,7 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
 pub(super) struct JobWatcher<'a> {
     job: &'a Job,
     plan: &'a GenerationPlan,
-    recorder: Recorder,
+    recorder: Recorder<'a>,
     ends: &'a Ends,
     config: &'a WorkerConfig,
     pace: Pace,
@@ -125,7 +131,7 @@ impl<'a> JobWatcher<'a> {
     pub(super) fn new(
         job: &'a Job,
         plan: &'a GenerationPlan,
-        recorder: Recorder,
+        recorder: Recorder<'a>,
         ends: &'a Ends,
         config: &'a WorkerConfig,
     ) -> Self {
@@ -195,8 +201,8 @@ impl<'a> JobWatcher<'a> {
         batches.saturating_sub(picture / size + 1)
     }
 
-    fn save_latents(&self, folder_or_file: &Path, drawn: &Drawn) -> Result<()> {
-        let path = numbered(folder_or_file, drawn.index);
+    fn save_latents(&self, file: &Path, drawn: &Drawn) -> Result<()> {
+        let path = files::numbered(file, drawn.index);
         let values = Vec::<f32>::try_from(drawn.latents.f_flatten(0, -1)?)?;
         let bytes: Vec<u8> = values
             .iter()
@@ -209,10 +215,10 @@ impl<'a> JobWatcher<'a> {
             .map(|side| side.unsigned_abs() as usize)
             .collect();
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &bytes);
-        let file = view
+        let bytes = view
             .and_then(|view| safetensors::serialize([("latents", view)], None))
             .map_err(|error| Error::io("Saving", &path, std::io::Error::other(error)))?;
-        files::atomic_write(&path, &file)
+        files::atomic_write(&path, &bytes)
     }
 }
 
@@ -302,16 +308,6 @@ impl Watcher for JobWatcher<'_> {
     }
 }
 
-/// `latents.safetensors`, and `latents-2.safetensors` for the second picture.
-fn numbered(path: &Path, index: usize) -> PathBuf {
-    if index == 0 {
-        return path.to_path_buf();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let ending = path.extension().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-{}.{ending}", index + 1))
-}
-
 /// How fast steps go by.
 #[derive(Debug, Default)]
 struct Pace {
@@ -354,13 +350,6 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn latents_of_further_pictures_get_numbers() {
-        let path = Path::new("out/x.safetensors");
-        assert_eq!(numbered(path, 0), path);
-        assert_eq!(numbered(path, 1), Path::new("out/x-2.safetensors"));
-    }
 
     #[test]
     fn no_speed_is_told_before_two_steps() {

@@ -11,6 +11,7 @@ mod handle;
 mod inspect;
 mod job;
 pub mod message;
+mod model_hash;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub use handle::{Cancelled, Ends, Handle, channel};
 pub use inspect::{Inspected, inspect};
 
 use crate::error::{Error, Result};
+use crate::output;
+use crate::request::Recipe;
 use message::Event;
 
 /// The network that enlarges where a picture's model does not name one.
@@ -75,6 +78,14 @@ fn starter_folder(weights: &Path) -> PathBuf {
 fn upscaler_file(weights: &Path, name: &str) -> PathBuf {
     weights
         .join("upscalers")
-        .join(name)
-        .with_extension("safetensors")
+        .join(format!("{name}.safetensors"))
+}
+
+/// The settings that a picture carries. Damaged ones keep nobody from the picture itself: they are
+/// said in the log.
+fn recipe_of(picture: &Path) -> Option<Recipe> {
+    output::read_recipe(picture).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        None
+    })
 }
