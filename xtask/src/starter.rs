@@ -37,8 +37,9 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 4] = [
+const SCRIPTS: [Script; 5] = [
     script("models.py", &[], false),
+    script("checkpoints.py", &[], false),
     script("samplers.py", &[], false),
     script("models.py", &["--starter"], true),
     script("pipeline.py", &[], true),
