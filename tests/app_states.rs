@@ -323,6 +323,8 @@ fn a_cancelled_picture_stays_is_marked_and_can_be_saved() {
     script.step(&job, 8, 20);
     window.run();
     button(&mut window, "Cancel");
+    // What was reached is decoded like any picture, which counts as the last step.
+    script.step(&job, 20, 20);
     script.say(Event::PictureDone {
         job: job.id,
         index: 0,
@@ -474,6 +476,100 @@ fn a_picture_that_could_not_be_saved_says_so_and_offers_another_folder() {
     window.get_by_role_and_label(Role::Button, "Choose another folder…");
     let save = window.get_by_role_and_label(Role::Button, "Save as…");
     assert!(!save.accesskit_node().is_disabled());
+}
+
+#[test]
+fn a_picture_that_could_not_be_saved_waits_for_another_folder() {
+    let mut options = setup(settings());
+    options.ask = Box::new(|question, reply| reply.give(question, PathBuf::from("/elsewhere")));
+    let (mut window, script) = harness([1280.0, 820.0], options);
+    script.ready();
+    window.run();
+    let first = generate(&mut window, &script);
+    press(&mut window, Role::Button, "Add to queue");
+    let second = script.jobs().pop().expect("a second job");
+    script.start(&first);
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let picture = Arc::new(Picture {
+        pixels: ball(256, 0, 0.0),
+        settings: picture_settings(&first, 7),
+        path: None,
+        save_failure: Some(failure(&Error::io("Saving", "/pictures", full))),
+    });
+    script.say(Event::PictureDone {
+        job: first.id,
+        index: 0,
+        picture: Arc::clone(&picture),
+    });
+    script.finish(first.id);
+    script.start(&second);
+    window.run();
+    let view = window.state().state().view.clone();
+    assert_eq!(
+        view,
+        View::Job(first.id),
+        "the next job does not push it away"
+    );
+    script.draw(&second);
+    window.run();
+    script.files();
+    button(&mut window, "Choose another folder…");
+    window.run();
+    let kept = script
+        .files()
+        .into_iter()
+        .find_map(|command| match command {
+            FileCommand::Keep { picture, root, .. } => Some((picture, root)),
+            _ => None,
+        });
+    let (kept, root) = kept.expect("the picture goes to the new folder");
+    assert!(Arc::ptr_eq(&kept, &picture) && root == PathBuf::from("/elsewhere"));
+    script.say(Event::Kept {
+        picture: kept,
+        path: PathBuf::from("/elsewhere/2026-11-25/00001-7.png"),
+    });
+    window.run();
+    assert!(shows(&window, "Saved to /elsewhere/2026-11-25/00001-7.png"));
+}
+
+#[test]
+fn settings_of_another_program_are_for_the_model_that_is_chosen() {
+    let chosen = Some(PathBuf::from("/models/photo"));
+    let mut options = settings();
+    options.request.model = chosen.clone();
+    let (mut window, script) = harness([1280.0, 820.0], setup(options));
+    script.ready();
+    window.run();
+    let path = PathBuf::from("/downloads/house.png");
+    drop_file(&mut window, &path);
+    let request = GenerationRequest {
+        prompt: "a house".to_owned(),
+        ..GenerationRequest::default()
+    };
+    script.say(Event::PictureOpened {
+        path,
+        opened: OpenedPicture {
+            pixels: Arc::new(ball(128, 2, 0.0)),
+            recipe: Some(Recipe {
+                request,
+                settings: None,
+                infotext: String::new(),
+                notes: Vec::new(),
+            }),
+        },
+    });
+    window.run();
+    button(&mut window, "Use these settings");
+    let now = &window.state().state().settings.request;
+    assert_eq!((now.prompt.as_str(), &now.model), ("a house", &chosen));
+}
+
+#[test]
+fn a_picture_asked_for_before_the_model_is_known_is_enlarged_as_the_model_says() {
+    let (mut window, script) = harness([1280.0, 820.0], setup(settings()));
+    window.run();
+    let job = generate(&mut window, &script);
+    assert_eq!(job.request.upscale, Upscale::Auto);
 }
 
 #[test]
@@ -669,8 +765,16 @@ fn a_dropped_picture_offers_its_settings_and_a_dropped_model_to_open_it() {
     ));
     script.say(Event::ModelsFound(vec![card()]));
     window.run();
-    assert!(shows(&window, "not a model that Easel can use"));
     assert!(window.state().state().settings.model_folders.is_empty());
+    let asked = script.files();
+    assert!(
+        matches!(asked.as_slice(), [.., FileCommand::CheckModel { path }] if path.ends_with("photo")),
+        "{asked:?}"
+    );
+    let why = Error::model("/models/photo", "it is made for Flux");
+    script.say(Event::FileFailed(failure(&why)));
+    window.run();
+    assert!(shows(&window, "it is made for Flux"), "the cause is told");
 }
 
 #[derive(Debug)]

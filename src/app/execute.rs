@@ -9,10 +9,10 @@ use super::App;
 use super::command::{Action, UiCommand};
 use super::dialogs::{Question, Reply};
 use super::panels::{failure, ideas, picture, prompt, top_bar};
-use super::state::{Dialog, Job, Offer, View, Work, random_seed};
+use super::state::{Dialog, Job, Offer, View, Work};
 use super::textures;
 use crate::error::Remedy;
-use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, SaveTarget};
+use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, SaveTarget, new_seed};
 use crate::settings::ThemeChoice;
 use crate::worker::message::{self, Command, FileCommand, JobId, Picture};
 
@@ -84,9 +84,9 @@ impl App {
         }
         let settings = &mut self.state.settings;
         if !settings.seed_locked || settings.request.seed.is_none() {
-            settings.request.seed = Some(random_seed());
+            settings.request.seed = Some(new_seed());
         }
-        self.draw(self.state.request());
+        self.draw(self.state.settings.request.clone());
     }
 
     /// Sends a request to the engine and looks at it, unless something is being drawn.
@@ -162,7 +162,7 @@ impl App {
     }
 
     fn remedy(&mut self, ctx: &Context, remedy: Remedy) {
-        let failed = self.failed_request();
+        let failed = failure::failed_request(&self.state).cloned();
         let reduced = failure::reduced_size(&self.state);
         let change = |request: &mut GenerationRequest| match remedy {
             Remedy::UseCpu => request.device = DeviceChoice::Cpu,
@@ -346,17 +346,24 @@ impl App {
     /// What draws the current picture again, on the device that is chosen now.
     fn current_request(&self) -> Option<GenerationRequest> {
         let current = self.state.current()?;
-        let request = match (current.settings, current.recipe) {
-            (Some(settings), _) => settings.to_request(),
-            (None, Some(recipe)) => recipe.request.clone(),
-            (None, None) => return None,
-        };
+        match (current.settings, current.recipe) {
+            (Some(settings), _) => Some(self.request_here(settings.to_request(), true)),
+            (None, Some(recipe)) => Some(self.request_here(recipe.request.clone(), false)),
+            (None, None) => None,
+        }
+    }
+
+    /// A picture's request with what belongs to this machine: the device, and the model of a picture
+    /// that Easel did not draw, which names its model in no way that finds a file.
+    fn request_here(&self, request: GenerationRequest, ours: bool) -> GenerationRequest {
         let now = &self.state.settings.request;
-        Some(GenerationRequest {
+        let model = if ours { &request.model } else { &now.model };
+        GenerationRequest {
+            model: model.clone(),
             device: now.device,
             dtype: now.dtype,
             ..request
-        })
+        }
     }
 
     fn reuse(&mut self) {
@@ -367,13 +374,8 @@ impl App {
 
     fn use_recipe(&mut self) {
         if let Some(Offer::Recipe { recipe, .. }) = self.state.offer.take() {
-            let now = &self.state.settings.request;
-            let request = GenerationRequest {
-                device: now.device,
-                dtype: now.dtype,
-                ..recipe.request
-            };
-            self.take_request(request);
+            let ours = recipe.settings.is_some();
+            self.take_request(self.request_here(recipe.request, ours));
         }
     }
 
@@ -407,7 +409,7 @@ impl App {
     fn vary(&mut self) {
         if let Some(request) = self.current_request() {
             self.draw(GenerationRequest {
-                seed: Some(random_seed()),
+                seed: Some(new_seed()),
                 count: None,
                 ..request
             });

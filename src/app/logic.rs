@@ -1,13 +1,15 @@
 //! What the worker reports, into the state. Runs before every frame and while the window is hidden.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egui::Context;
 
 use super::App;
 use super::dialogs::{Answer, Question};
-use super::state::{JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
+use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
+use crate::error::Remedy;
 use crate::request::ModelCard;
 use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
 
@@ -80,6 +82,7 @@ impl App {
             }
             Event::PictureOpened { path, opened } => self.on_opened(ctx, path, opened),
             Event::PictureUnreadable { path, failure } => self.on_unreadable(path, failure),
+            Event::Kept { picture, path } => self.on_kept(&picture, &path),
             Event::SavedAs { path } => self.state.say(format!("Saved as {}", friendly_path(&path))),
             Event::Deleted { path } => self.on_deleted(&path),
             Event::Restored { path } => {
@@ -114,13 +117,15 @@ impl App {
         self.follow(id);
     }
 
-    /// Looks at a job, unless the person looks at something from the history, or at another drawing.
+    /// Looks at a job, unless the person looks at something from the history, at another drawing, or
+    /// at a picture that is nowhere else.
     fn follow(&mut self, id: JobId) {
         let free = match &self.state.view {
             View::Welcome => true,
             View::Saved(_) => false,
             View::Job(viewed) => {
-                *viewed != id && !self.state.job(*viewed).is_some_and(super::state::Job::open)
+                let kept = |job: &Job| job.open() || job.unsaved();
+                *viewed != id && !self.state.job(*viewed).is_some_and(kept)
             }
         };
         if free {
@@ -128,13 +133,7 @@ impl App {
         }
     }
 
-    fn on_picture(
-        &mut self,
-        ctx: &Context,
-        id: JobId,
-        index: usize,
-        picture: std::sync::Arc<Picture>,
-    ) {
+    fn on_picture(&mut self, ctx: &Context, id: JobId, index: usize, picture: Arc<Picture>) {
         self.textures.set_job(ctx, id, index, &picture.pixels, true);
         if let Some(path) = &picture.path {
             self.state.remember(path, &picture.settings.prompt);
@@ -150,17 +149,48 @@ impl App {
         }
     }
 
-    fn on_end(&mut self, id: JobId, status: JobStatus) {
-        if let Some(job) = self.state.job_mut(id) {
-            job.status = status;
+    /// A picture that could not be saved before lies in another folder now.
+    fn on_kept(&mut self, picture: &Arc<Picture>, path: &Path) {
+        self.state.remember(path, &picture.settings.prompt);
+        let places = self.state.jobs.iter_mut().flat_map(|job| &mut job.pictures);
+        for place in places.flatten() {
+            if Arc::ptr_eq(place, picture) {
+                let saved = Picture {
+                    path: Some(path.to_path_buf()),
+                    save_failure: None,
+                    ..(**picture).clone()
+                };
+                *place = Arc::new(saved);
+            }
         }
         self.state.drop_old_jobs();
     }
 
-    fn on_failed(&mut self, id: JobId, failure: Failure) {
+    fn on_end(&mut self, id: JobId, status: JobStatus) {
+        if let Some(job) = self.state.job_mut(id) {
+            job.status = status;
+        }
+        self.show_unsaved(id);
+        self.state.drop_old_jobs();
+    }
+
+    /// A picture that could not be saved comes into view with what helps, before it is forgotten.
+    fn show_unsaved(&mut self, id: JobId) {
+        let unsaved = self.state.job(id).is_some_and(Job::unsaved);
+        let viewed = self.state.viewed_job();
+        if unsaved && !viewed.is_some_and(|job| job.open() || job.unsaved()) {
+            self.look_at_job(id);
+        }
+    }
+
+    fn on_failed(&mut self, id: JobId, mut failure: Failure) {
         self.state.models.loading = None;
         let message = failure.message.clone();
         if let Some(job) = self.state.job_mut(id) {
+            // A smaller drawing makes no room for a picture that is there already.
+            if matches!(job.work, Work::Enlarge(_)) && failure.remedy == Some(Remedy::ReduceSize) {
+                failure.remedy = None;
+            }
             job.status = JobStatus::Failed(failure);
         }
         self.state.details_open = false;
@@ -189,10 +219,7 @@ impl App {
                     .settings
                     .model_folders
                     .retain(|folder| *folder != wanted);
-                self.state.complain(format!(
-                    "{} is not a model that Easel can use",
-                    file_name(&wanted)
-                ));
+                self.send_file(FileCommand::CheckModel { path: wanted });
             }
         }
     }
@@ -259,7 +286,7 @@ impl App {
     fn on_answer(&mut self, answer: Answer) {
         match answer.question {
             Question::ModelFolder => self.open_model(answer.path),
-            Question::PicturesFolder => self.state.settings.pictures = Some(answer.path),
+            Question::PicturesFolder => self.choose_pictures_folder(answer.path),
             Question::SaveAs(picture) => {
                 self.send_file(FileCommand::SaveAs {
                     picture,
@@ -267,6 +294,21 @@ impl App {
                 });
             }
         }
+    }
+
+    /// Later pictures go there, and those that found no place before.
+    fn choose_pictures_folder(&mut self, folder: PathBuf) {
+        let format = self.state.settings.format;
+        let pictures = self.state.jobs.iter().flat_map(|job| &job.pictures);
+        let homeless = pictures.flatten().filter(|picture| picture.homeless());
+        for picture in homeless.cloned().collect::<Vec<_>>() {
+            self.send_file(FileCommand::Keep {
+                picture,
+                root: folder.clone(),
+                format,
+            });
+        }
+        self.state.settings.pictures = Some(folder);
     }
 
     /// Sends what follows from a change of the settings: another model, another folder, other words.
@@ -292,15 +334,6 @@ impl App {
             let (model, prompt) = (self.state.settings.request.model.clone(), prompt.clone());
             self.state.tokens.asked = Some(prompt.clone());
             self.send_file(FileCommand::CountTokens { model, prompt });
-        }
-    }
-
-    /// The request of the viewed job, if it failed, for another try.
-    pub(super) fn failed_request(&self) -> Option<crate::request::GenerationRequest> {
-        let job = self.state.viewed_job()?;
-        match (&job.status, &job.work) {
-            (JobStatus::Failed(_), Work::Draw(request)) => Some((**request).clone()),
-            _ => None,
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::request::{
     GenerationRequest, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId,
-    Upscale,
 };
 use crate::settings::Settings;
 use crate::worker::message::{
@@ -129,6 +128,14 @@ impl Job {
     /// Not at its end yet.
     pub fn open(&self) -> bool {
         matches!(self.status, JobStatus::Waiting | JobStatus::Running)
+    }
+
+    /// Holds a finished picture that could not be saved and is nowhere else.
+    pub fn unsaved(&self) -> bool {
+        self.pictures
+            .iter()
+            .flatten()
+            .any(|picture| picture.homeless())
     }
 
     pub fn running(&self) -> bool {
@@ -386,22 +393,15 @@ impl State {
         self.history.paths.insert(place, path);
     }
 
-    /// Forgets finished jobs that nobody looks at, so that their pictures leave the memory.
+    /// Forgets finished jobs that nobody looks at, so that their pictures leave the memory; not those
+    /// whose pictures could not be saved.
     pub fn drop_old_jobs(&mut self) {
         let viewed = match self.view {
             View::Job(id) => Some(id),
             View::Welcome | View::Saved(_) => None,
         };
-        self.jobs.retain(|job| job.open() || Some(job.id) == viewed);
-    }
-
-    /// What the next Generate sends, but for the seed.
-    pub fn request(&self) -> GenerationRequest {
-        let mut request = self.settings.request.clone();
-        if request.upscale == Upscale::Auto && self.defaults().upscaler.is_none() {
-            request.upscale = Upscale::None;
-        }
-        request
+        self.jobs
+            .retain(|job| job.open() || job.unsaved() || Some(job.id) == viewed);
     }
 
     pub fn say(&mut self, text: impl Into<String>) {
@@ -442,13 +442,6 @@ pub fn friendly_path(path: &Path) -> String {
     let home = std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE"));
     let inside = home.as_ref().and_then(|home| path.strip_prefix(home).ok());
     inside.unwrap_or(path).display().to_string()
-}
-
-/// A new seed that nobody chose, small enough for every program that reads it.
-pub fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.finish() & u64::from(u32::MAX)
 }
 
 /// Sizes to choose from: the model's own area in the usual shapes.

@@ -46,7 +46,7 @@ impl Textures {
         pixels: &Pixels,
         finished: bool,
     ) {
-        let Some(image) = image(pixels) else {
+        let Some(image) = shrunk(ctx, pixels) else {
             return;
         };
         let options = options(false);
@@ -72,7 +72,7 @@ impl Textures {
 
     /// Takes a picture of the history, whole.
     pub fn set_opened(&mut self, ctx: &Context, path: &Path, pixels: &Pixels) {
-        let Some(image) = image(pixels) else {
+        let Some(image) = shrunk(ctx, pixels) else {
             return;
         };
         let texture = ctx.load_texture("opened", image, options(false));
@@ -130,7 +130,14 @@ impl Textures {
     }
 
     /// Nearest beyond 200 %, so that pixels stay pixels; linear below.
-    pub fn sharpen(&mut self, view: &View, index: usize, pixels: &Pixels, nearest: bool) {
+    pub fn sharpen(
+        &mut self,
+        ctx: &Context,
+        view: &View,
+        index: usize,
+        pixels: &Pixels,
+        nearest: bool,
+    ) {
         let shown = match view {
             View::Job(job) => self.jobs.get_mut(&(*job, index)),
             View::Saved(path) => self
@@ -143,7 +150,7 @@ impl Textures {
         if let Some(shown) = shown
             && shown.nearest != nearest
             && shown.finished
-            && let Some(image) = image(pixels)
+            && let Some(image) = shrunk(ctx, pixels)
         {
             shown.texture.set(image, options(nearest));
             shown.nearest = nearest;
@@ -182,6 +189,23 @@ pub fn image(pixels: &Pixels) -> Option<ColorImage> {
     let size = [pixels.width_px as usize, pixels.height_px as usize];
     let length = size[0].checked_mul(size[1])?.checked_mul(3)?;
     (length == pixels.rgb.len() && length > 0).then(|| ColorImage::from_rgb(size, &pixels.rgb))
+}
+
+/// The same, with pixels left out where the picture is larger than a texture can be: the painter
+/// would end the program.
+fn shrunk(ctx: &Context, pixels: &Pixels) -> Option<ColorImage> {
+    let limit = ctx.input(|input| input.max_texture_side).max(1);
+    let [width, height] = [pixels.width_px as usize, pixels.height_px as usize];
+    let stride = width.max(height).div_ceil(limit);
+    if stride <= 1 {
+        return image(pixels);
+    }
+    let mut rgb = Vec::new();
+    for row in pixels.rgb.chunks_exact(3 * width).step_by(stride) {
+        rgb.extend(row.chunks_exact(3).step_by(stride).flatten());
+    }
+    let size = [width, height].map(|side| side.div_ceil(stride));
+    (rgb.len() == 3 * size[0] * size[1]).then(|| ColorImage::from_rgb(size, &rgb))
 }
 
 fn options(nearest: bool) -> TextureOptions {
@@ -227,6 +251,27 @@ mod tests {
         assert!(textures.thumbnails.len() < THUMBNAILS);
         assert!(textures.thumbnails.contains_key(Path::new("0.png")));
         assert!(!textures.thumbnails.contains_key(Path::new("500.png")));
+    }
+
+    #[test]
+    fn a_picture_larger_than_a_texture_can_be_is_shown_smaller() {
+        let ctx = Context::default();
+        let limit = ctx.input(|input| input.max_texture_side) as u32;
+        let (width_px, height_px) = (2 * limit + 1, 5);
+        let wide = Pixels {
+            width_px,
+            height_px,
+            rgb: (0..3 * width_px * height_px)
+                .map(|value| value as u8)
+                .collect(),
+        };
+        let mut textures = Textures::default();
+        textures.set_opened(&ctx, Path::new("wide.png"), &wide);
+        let [width, height] = textures.saved(Path::new("wide.png")).unwrap().size;
+        assert_eq!([width, height], [width_px.div_ceil(3) as usize, 2]);
+        let image = shrunk(&ctx, &wide).unwrap();
+        let [r, g, b] = [0, 1, 2].map(|channel| (3 * 3 * width_px + 9 + channel) as u8);
+        assert_eq!(image[(1, 1)], egui::Color32::from_rgb(r, g, b));
     }
 
     #[test]

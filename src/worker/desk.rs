@@ -11,7 +11,7 @@ use super::message::{Event, FileCommand, OpenedPicture, Picture};
 use crate::error::{Error, Result};
 use crate::families::{ClipTokenizer, ModelFiles};
 use crate::output;
-use crate::request::ModelCard;
+use crate::request::{ModelCard, PictureFormat, SaveTarget};
 
 /// How deep below a model folder models are looked for.
 const SEARCH_DEPTH: usize = 3;
@@ -102,6 +102,12 @@ fn answer(config: &WorkerConfig, counter: &mut TokenCounter, command: FileComman
             Ok(opened) => Event::PictureOpened { path, opened },
             Err(error) => unreadable(path, &error),
         },
+        FileCommand::CheckModel { path } => check_model(&path),
+        FileCommand::Keep {
+            picture,
+            root,
+            format,
+        } => or_failed(keep(&picture, root, format).map(|path| Event::Kept { picture, path })),
         FileCommand::SaveAs { picture, to } => {
             or_failed(save_as(&picture, &to).map(|()| Event::SavedAs { path: to }))
         }
@@ -133,6 +139,20 @@ fn open(path: &Path) -> Result<OpenedPicture> {
         pixels: Arc::new(output::open_picture(path)?),
         recipe: super::recipe_of(path),
     })
+}
+
+fn check_model(path: &Path) -> Event {
+    let checked = ModelFiles::open(path).and_then(|files| files.card(false));
+    // A folder may have been completed in this moment.
+    let error = checked
+        .err()
+        .unwrap_or_else(|| Error::model(path, "it was not found in time; choose it once more"));
+    Event::FileFailed(error.into())
+}
+
+fn keep(picture: &Picture, root: PathBuf, format: PictureFormat) -> Result<PathBuf> {
+    let target = SaveTarget::Library(root);
+    output::save_picture(&picture.pixels, &picture.settings, &target, format, 0)
 }
 
 fn save_as(picture: &Picture, to: &Path) -> Result<()> {

@@ -60,6 +60,14 @@ pub enum FileCommand {
     Thumbnail { path: PathBuf, size_px: u32 },
     /// Read a picture whole, with its settings.
     OpenPicture { path: PathBuf },
+    /// Why this is no model that can be drawn with, after a search left it out.
+    CheckModel { path: PathBuf },
+    /// Save a picture that could not be saved before, numbered, below another folder.
+    Keep {
+        picture: Arc<Picture>,
+        root: PathBuf,
+        format: PictureFormat,
+    },
     /// Write a picture elsewhere; the format follows the file name.
     SaveAs { picture: Arc<Picture>, to: PathBuf },
     /// Move a picture to the trash.
@@ -136,6 +144,11 @@ pub enum Event {
         path: PathBuf,
         failure: Failure,
     },
+    /// Answers `Keep`, with the picture that was handed over.
+    Kept {
+        picture: Arc<Picture>,
+        path: PathBuf,
+    },
     SavedAs {
         path: PathBuf,
     },
@@ -153,7 +166,8 @@ pub enum Event {
         prompt: String,
         tokens: Option<usize>,
     },
-    /// A `SaveAs`, `Delete`, `Restore`, `ShowInFolder` or `FindModels` failed.
+    /// A `Keep`, `SaveAs`, `Delete`, `Restore`, `ShowInFolder` or `FindModels` failed; or what
+    /// `CheckModel` found.
     FileFailed(Failure),
 }
 
@@ -211,6 +225,13 @@ pub struct Picture {
     pub path: Option<PathBuf>,
     /// Why it could not be saved; the picture itself is whole and can be saved elsewhere.
     pub save_failure: Option<Failure>,
+}
+
+impl Picture {
+    /// It could not be saved, and lies nowhere.
+    pub fn homeless(&self) -> bool {
+        self.path.is_none() && self.save_failure.is_some()
+    }
 }
 
 /// A picture file that was read.

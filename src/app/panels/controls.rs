@@ -7,7 +7,7 @@ use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{State, size_presets};
 use crate::app::widgets::{Number, fold, icon_switch, row_label, slider_row};
 use crate::app::{icons, theme, widgets};
-use crate::request::{SAMPLERS, SCHEDULES, Upscale};
+use crate::request::{SAMPLERS, SCHEDULES, Upscale, new_seed};
 
 /// Pictures of one job that can be typed.
 const MAX_IMAGES: f64 = 100.0;
@@ -205,7 +205,7 @@ fn seed_ui(ui: &mut Ui, state: &mut State) {
         if lock.clicked() {
             settings.seed_locked = !settings.seed_locked;
             if settings.seed_locked && settings.request.seed.is_none() {
-                settings.request.seed = Some(crate::app::state::random_seed());
+                settings.request.seed = Some(new_seed());
             }
         }
     });

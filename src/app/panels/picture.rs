@@ -99,13 +99,17 @@ fn job_ui(
         (count, _) => grid_ui(ui, room, job, count, textures, actions),
     }
     if job.status == JobStatus::Cancelled {
-        let steps = job.progress.map_or(0, |progress| progress.step);
-        badge(
-            ui,
-            room,
-            &format!("Cancelled after {steps} steps; not saved"),
-        );
+        badge(ui, room, &cancelled_words(job));
     }
+}
+
+/// What the pictures themselves say: the progress has gone on to decoding them.
+fn cancelled_words(job: &Job) -> String {
+    let reached = job.pictures.iter().flatten();
+    let mut reached = reached.filter_map(|picture| picture.settings.cancelled_after);
+    reached.next().map_or("Cancelled".to_owned(), |steps| {
+        format!("Cancelled after {steps} steps; not saved")
+    })
 }
 
 fn stage_words(job: &Job) -> &'static str {
@@ -167,7 +171,8 @@ fn one_picture(
         pixel,
     );
     if let Some(current) = state.current() {
-        textures.sharpen(&state.view, index, current.pixels, scale > MAX_FIT);
+        let nearest = scale > MAX_FIT;
+        textures.sharpen(ui.ctx(), &state.view, index, current.pixels, nearest);
     }
     paint_picture(ui, room.expand(theme::SPACE_L), rect, painted);
     if response.has_focus() {

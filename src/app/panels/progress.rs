@@ -169,20 +169,23 @@ fn trouble_ui(ui: &mut Ui, text: String, failure: &Failure, state: &State, actio
 }
 
 fn job_outcome(job: &Job) -> String {
+    let pictures = || job.pictures.iter().flatten();
+    let saved = pictures().filter(|picture| picture.path.is_some()).count();
     match &job.status {
         JobStatus::Waiting => "Waiting for its turn".to_owned(),
         JobStatus::Running => String::new(),
         JobStatus::Done { elapsed_secs } if job.pictures.len() > 1 => {
-            format!(
-                "{} pictures saved, in {}",
-                job.pictures.len(),
-                duration_text(*elapsed_secs)
-            )
+            let duration = duration_text(*elapsed_secs);
+            match (saved, job.pictures.len()) {
+                (saved, all) if saved == all => format!("{all} pictures saved, in {duration}"),
+                (saved, all) => format!("{saved} of {all} pictures saved, in {duration}"),
+            }
         }
         JobStatus::Done { elapsed_secs } => format!("Done in {}", duration_text(*elapsed_secs)),
-        JobStatus::Cancelled if job.pictures.iter().any(Option::is_some) => {
+        JobStatus::Cancelled if pictures().any(|picture| picture.path.is_none()) => {
             "Cancelled: not saved by itself; Save as… keeps it".to_owned()
         }
+        JobStatus::Cancelled if saved > 0 => "Cancelled; what was finished is saved".to_owned(),
         JobStatus::Cancelled => "Cancelled".to_owned(),
         // Said in the middle of the window.
         JobStatus::Failed(_) => String::new(),
