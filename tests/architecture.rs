@@ -85,7 +85,7 @@ const ROOMS: &[Room] = &[
 ];
 
 /// Rooms whose parts do not import each other, beside what all of them may share.
-const SEPARATE_PARTS: [(&str, &[&str]); 2] = [("models", &["layers"]), ("families", &[])];
+const SEPARATE_PARTS: [(&str, &[&str]); 2] = [("models", &["layers"]), ("families", &["lora"])];
 
 #[test]
 fn rooms_import_only_what_the_table_allows() {

@@ -15,7 +15,7 @@ use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
     DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, PictureSettings, Pixels, SAMPLERS,
-    SCHEDULES, SamplerId, SaveTarget, ScheduleId, Upscale,
+    SCHEDULES, SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -37,12 +37,16 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--negative=blurry",
         "--model=some/model",
         "--steps=30",
+        "--vae=some/vae.safetensors",
         "--guidance=5.5",
+        "--guidance-rescale=0.7",
+        "--clip-skip=2",
         "--seed=18446744073709551615",
         "--width=64",
         "--height=128",
         "--sampler=dpmpp_2m_sde",
         "--schedule=karras",
+        "--eta=0.5",
         "--count=3",
         "--upscale=none",
         "--device=cuda",
@@ -54,7 +58,10 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         negative_prompt: "blurry".to_owned(),
         model: Some(PathBuf::from("some/model")),
         steps: Some(30),
+        vae: Some(PathBuf::from("some/vae.safetensors")),
         guidance_scale: Some(5.5),
+        guidance_rescale: Some(0.7),
+        clip_skip: Some(2),
         width_px: Some(64),
         height_px: Some(128),
         seed: Some(u64::MAX),
@@ -62,6 +69,10 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         batch_size: None,
         sampler: Some(SamplerId::DpmPp2mSde),
         schedule: Some(ScheduleId::Karras),
+        tuning: Tuning {
+            eta: Some(0.5),
+            ..Tuning::default()
+        },
         upscale: Upscale::None,
         device: DeviceChoice::Cuda,
         dtype: DtypeChoice::Bf16,
@@ -126,6 +137,8 @@ fn wrong_arguments_are_told_from_right_ones() {
         &["x", "--steps=many"],
         &["x", "--guidance=nan"],
         &["x", "--guidance=101"],
+        &["x", "--guidance-rescale=1.1"],
+        &["x", "--clip-skip=0"],
         &["x", "--seed=-1"],
         &["x", "--width=0"],
         &["x", "--count=0"],
@@ -174,9 +187,13 @@ fn settings(seed: u64) -> PictureSettings {
         model_hash: None,
         steps: 20,
         guidance_scale: 4.0,
+        guidance_rescale: 0.0,
+        clip_skip: 1,
+        vae_path: None,
         seed,
         sampler: SamplerId::DpmPp2m,
         schedule: ScheduleId::Model,
+        tuning: Tuning::default(),
         width_px: 64,
         height_px: 64,
         upscaler: None,
@@ -759,6 +776,13 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
     let done = finish(home.path(), &["inspect", upscaler.to_str().unwrap()]);
     assert!(
         text(&done.stdout).contains("Real-ESRGAN"),
+        "{}",
+        text(&done.stdout)
+    );
+    let vae = starter.join("vae/diffusion_pytorch_model.safetensors");
+    let done = finish(home.path(), &["inspect", vae.to_str().unwrap()]);
+    assert!(
+        text(&done.stdout).contains("a VAE, for use in place"),
         "{}",
         text(&done.stdout)
     );

@@ -15,7 +15,7 @@ use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
     GenerationRequest, PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId,
-    SaveTarget, ScheduleId, Upscale,
+    SaveTarget, ScheduleId, Tuning, Upscale,
 };
 use proptest::prelude::*;
 
@@ -28,9 +28,13 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         model_hash: Some("0123456789".to_owned()),
         steps: 20,
         guidance_scale: 7.5,
+        guidance_rescale: 0.0,
+        clip_skip: 1,
+        vae_path: None,
         seed: 1234,
         sampler: SamplerId::DpmPp2m,
         schedule: ScheduleId::Karras,
+        tuning: Tuning::default(),
         width_px: 64,
         height_px: 64,
         upscaler: Some("realesr-animevideov3-x4".to_owned()),
@@ -109,6 +113,17 @@ fn awkward_settings() -> Vec<PictureSettings> {
             ..settings("a penguin", "blurry")
         });
     }
+    all.push(PictureSettings {
+        tuning: Tuning {
+            eta: Some(0.1 + 0.2),
+            s_churn: Some(40.0),
+            s_noise: Some(1.003),
+            rho: Some(f64::MIN_POSITIVE),
+            sigma_min: None,
+            sigma_max: Some(1.0 / 3.0),
+        },
+        ..settings("a penguin", "blurry")
+    });
     all.push(settings(&"long prompt ".repeat(3334)[..40_000], "blurry"));
     all.push(settings(
         &"\u{4f01}".repeat(40_000),
@@ -171,6 +186,32 @@ fn the_infotext_is_a1111_s_word_for_word() {
         output::infotext(&odd),
         "\nNegative prompt: \nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1234, Size: 64x64, \
          RNG: CPU, Version: Easel 0.1.0, Model: \"a, \\\"b\\\": c\""
+    );
+    let tuned = PictureSettings {
+        sampler: SamplerId::Ddim,
+        tuning: Tuning {
+            eta: Some(0.5),
+            sigma_max: Some(0.1 + 0.2),
+            ..Tuning::default()
+        },
+        ..settings("x", "")
+    };
+    let text = output::infotext(&tuned);
+    assert!(
+        text.contains("Eta DDIM: 0.5, Schedule max sigma: 0.30000000000000004, RNG: CPU"),
+        "{text}"
+    );
+    let more = PictureSettings {
+        guidance_rescale: 0.7,
+        clip_skip: 2,
+        vae_path: Some(PathBuf::from("models/VAE/kl-f8, ema.safetensors")),
+        ..odd
+    };
+    assert_eq!(
+        output::infotext(&more),
+        "\nNegative prompt: \nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1234, Size: 64x64, \
+         Clip skip: 2, CFG Rescale: 0.7, RNG: CPU, Version: Easel 0.1.0, \
+         Model: \"a, \\\"b\\\": c\", VAE: \"kl-f8, ema.safetensors\""
     );
     // A1111 takes `DPM++ 2M` alone for Karras, which the model's own schedule is not.
     let own = PictureSettings {
@@ -321,6 +362,7 @@ fn a1111_request() -> GenerationRequest {
         count: Some(1),
         sampler: Some(SamplerId::DpmPp2m),
         schedule: Some(ScheduleId::Karras),
+        clip_skip: Some(2),
         upscale: Upscale::Auto,
         ..GenerationRequest::default()
     }
@@ -350,7 +392,7 @@ fn a1111_s_pngs_are_read_whatever_the_chunk_and_wherever_it_stands() {
             assert_eq!(recipe.settings, None);
             assert_eq!(recipe.infotext, A1111);
             let notes = recipe.notes.join("\n");
-            for named in ["v1-5-pruned (6ce0161689)", "Clip skip 2", "graphics card"] {
+            for named in ["v1-5-pruned (6ce0161689)", "graphics card"] {
                 assert!(notes.contains(named), "{named} is not in {notes}");
             }
         }
@@ -935,6 +977,9 @@ prop_compose! {
             any::<f32>().prop_filter("finite", |value| value.is_finite()).prop_map(f64::from),
             (0u32..300).prop_map(|tenths| f64::from(tenths) / 10.0),
         ],
+        rescale in 0u32..=100,
+        clip_skip in 1u32..50,
+        vae in proptest::option::of(any::<String>()),
         seed in any::<u64>(),
         sampler in 0..SAMPLERS.len(),
         schedule in 0..SCHEDULES.len(),
@@ -947,9 +992,16 @@ prop_compose! {
             model_hash: hash,
             steps: sizes[0],
             guidance_scale,
+            guidance_rescale: f64::from(rescale) / 100.0,
+            clip_skip,
+            vae_path: vae.map(PathBuf::from),
             seed,
             sampler: SAMPLERS[sampler].id,
             schedule: SCHEDULES[schedule].id,
+            tuning: Tuning {
+                eta: (seed % 2 == 0).then_some(guidance_scale),
+                ..Tuning::default()
+            },
             width_px: sizes[1],
             height_px: sizes[2],
             upscaler,
@@ -994,6 +1046,8 @@ proptest! {
         prop_assert_eq!(recipe.request.steps, Some(settings.steps));
         prop_assert_eq!(recipe.request.seed, Some(settings.seed));
         prop_assert_eq!(recipe.request.guidance_scale, Some(settings.guidance_scale));
+        prop_assert_eq!(recipe.request.guidance_rescale.unwrap_or(0.0), settings.guidance_rescale);
+        prop_assert_eq!(recipe.request.clip_skip.unwrap_or(1), settings.clip_skip);
         prop_assert_eq!(recipe.request.sampler, Some(settings.sampler));
         prop_assert_eq!(recipe.request.width_px, Some(settings.width_px));
         if settings.schedule.info().a1111_name.is_some() {

@@ -214,6 +214,260 @@ fn a_checkpoint_of_stable_diffusion_2() {
     check("sd2", "Stable Diffusion 2");
 }
 
+/// The same checkpoint as torch writes it.
+#[test]
+fn a_ckpt_draws_the_same_picture() {
+    let (case, reference) = Case::read("sd1");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.ckpt");
+    std::fs::write(&path, torch_zip(&case.tensors())).unwrap();
+    let files = ModelFiles::open(&path).unwrap();
+    assert_eq!(files.card(false).unwrap().family, "Stable Diffusion 1");
+    check_tensors(&case, &files);
+    let drawn = draw(&mut loaded(&path), &case.request());
+    let expected = reference.get("latents");
+    compare("latents", &drawn.latents, expected, LATENTS_TOLERANCE);
+}
+
+/// What `torch.save` writes of tensors in f16 (without checksums, which nobody reads here).
+fn torch_zip(tensors: &[(String, Tensor)]) -> Vec<u8> {
+    let text = |text: &str| {
+        [
+            b"X",
+            &(text.len() as u32).to_le_bytes()[..],
+            text.as_bytes(),
+        ]
+        .concat()
+    };
+    let int = |number: i64| [b"J", &(number as i32).to_le_bytes()[..]].concat();
+    let ints = |numbers: &[i64]| {
+        let items: Vec<u8> = numbers.iter().flat_map(|number| int(*number)).collect();
+        [b"(", &items[..], b"t"].concat()
+    };
+    let mut pickle = b"\x80\x02}".to_vec();
+    pickle.extend([text("state_dict"), b"}(".to_vec()].concat());
+    let mut parts = Vec::new();
+    for (index, (name, tensor)) in tensors.iter().enumerate() {
+        let elements = tensor.numel();
+        pickle.extend(text(name));
+        pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+        pickle.extend([text("storage"), b"ctorch\nHalfStorage\n".to_vec()].concat());
+        pickle.extend([text(&index.to_string()), text("cpu"), int(elements as i64)].concat());
+        pickle.extend(
+            [
+                b"tQ".to_vec(),
+                int(0),
+                ints(&tensor.size()),
+                ints(&tensor.stride()),
+            ]
+            .concat(),
+        );
+        pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+        let mut bytes = vec![0; 2 * elements];
+        tensor.copy_data_u8(&mut bytes, elements);
+        parts.push((format!("archive/data/{index}"), bytes));
+    }
+    pickle.extend(b"us.");
+    parts.push(("archive/data.pkl".to_owned(), pickle));
+    let (mut zip, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in &parts {
+        let begin = zip.len() as u32;
+        let size = (bytes.len() as u32).to_le_bytes();
+        // From "version needed" on, the same in both headers.
+        let common = [
+            &[0, 0, 8, 8][..],
+            &[0; 10],
+            &size,
+            &size,
+            &(name.len() as u16).to_le_bytes(),
+        ]
+        .concat();
+        zip.extend([&b"PK\x03\x04"[..], &common, &[0; 2], name.as_bytes(), bytes].concat());
+        let place = begin.to_le_bytes();
+        let entry = [
+            &b"PK\x01\x02\0\0"[..],
+            &common,
+            &[0; 12],
+            &place,
+            name.as_bytes(),
+        ];
+        directory.extend(entry.concat());
+    }
+    let (begin, size) = (zip.len() as u32, directory.len() as u32);
+    zip.extend(directory);
+    zip.extend(
+        [
+            &b"PK\x05\x06"[..],
+            &[0; 8],
+            &size.to_le_bytes(),
+            &begin.to_le_bytes(),
+            &[0; 2],
+        ]
+        .concat(),
+    );
+    zip
+}
+
+#[test]
+fn clip_skip_and_guidance_rescale_draw_what_diffusers_draws() {
+    for name in ["sd1", "sd2"] {
+        let (case, reference) = Case::read(name);
+        let (_folder, path) = written(&case);
+        let mut model = loaded(&path);
+        let mut check = |request: &GenerationRequest, expected: &str| {
+            let drawn = draw(&mut model, request);
+            let expected = reference.get(expected);
+            compare(name, &drawn.latents, expected, LATENTS_TOLERANCE);
+        };
+        let skipped = GenerationRequest {
+            clip_skip: Some(2),
+            ..case.request()
+        };
+        check(&skipped, "latents_clip_skip_2");
+        // The embeddings of before are not taken for these.
+        check(&case.request(), "latents");
+        let rescaled = GenerationRequest {
+            guidance_rescale: Some(0.7),
+            ..case.request()
+        };
+        check(&rescaled, "latents_guidance_rescale");
+        let too_deep = GenerationRequest {
+            clip_skip: Some(99),
+            ..case.request()
+        };
+        let refused = GenerationPlan::resolve(&too_deep, &model, 1, PictureFormat::Png);
+        let message = refused.err().unwrap().to_string();
+        assert!(message.contains("Clip skip must be from 1 to"), "{message}");
+    }
+}
+
+/// The VAE of one model in another, from a checkpoint, from files of both kinds of names and from a
+/// folder: each decodes as diffusers does in the model it came from.
+#[test]
+fn a_vae_of_its_own_stands_in_for_the_models() {
+    let (case, _) = Case::read("sd1");
+    let (_model_folder, path) = written(&case);
+    let (other, reference) = Case::read("sd2");
+    let (folder, checkpoint) = written(&other);
+    let prefix = "first_stage_model.";
+    let tensors = other.tensors().into_iter();
+    let own = tensors.filter_map(|(name, tensor)| {
+        let name = name.strip_prefix(prefix)?;
+        Some((name.to_owned(), tensor))
+    });
+    let own: Vec<_> = own.collect();
+    let ldm = folder.path().join("ldm.safetensors");
+    Tensor::write_safetensors(&own, &ldm).unwrap();
+    let weights = ModelFiles::open(&checkpoint).unwrap();
+    let weights = weights.load(Part::Vae, Device::Cpu, Kind::Half, &mut |_| ());
+    let (weights, names) = (weights.unwrap(), &other.parts["vae"]);
+    let renamed: Vec<_> = names
+        .iter()
+        .map(|(name, (shape, _))| {
+            let stored = weights.root().shape(name).unwrap();
+            let tensor = weights.root().tensor(name, &stored).unwrap();
+            (name.clone(), tensor.view(shape.as_slice()))
+        })
+        .collect();
+    let diffusers = folder
+        .path()
+        .join("vae/diffusion_pytorch_model.safetensors");
+    std::fs::create_dir(diffusers.parent().unwrap()).unwrap();
+    Tensor::write_safetensors(&renamed, &diffusers).unwrap();
+    let config = r#"{"_class_name": "AutoencoderKL", "block_out_channels": [32, 64],
+        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
+        "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]}"#;
+    std::fs::write(folder.path().join("vae/config.json"), config).unwrap();
+    for vae in [
+        &checkpoint,
+        &ldm,
+        &diffusers,
+        &folder.path().join("vae"),
+        &folder.path().to_path_buf(),
+    ] {
+        let files = ModelFiles::open(&path).unwrap().with_vae(vae).unwrap();
+        let problems = files.inspect(false).unwrap().components;
+        assert!(
+            problems.iter().all(|part| part.problem.is_none()),
+            "{problems:?}"
+        );
+        let model = StableDiffusion::load(&files, false, Device::Cpu, Kind::Float, &mut |_| ());
+        let model = model.unwrap();
+        assert_eq!(model.notes, Vec::<String>::new());
+        let image = model.decode(reference.get("latents")).unwrap();
+        let name = vae.display().to_string();
+        compare(&name, &image, reference.get("image"), LATENTS_TOLERANCE);
+    }
+    let error = ModelFiles::open(&path)
+        .unwrap()
+        .with_vae(&folder.path().join("none"));
+    assert!(error.err().unwrap().to_string().contains("no such file"));
+}
+
+/// The published checkpoints' names and shapes, by the configs of their folders in diffusers; the
+/// weights are a hole in the file.
+#[test]
+fn checkpoints_of_full_size_come_to_the_published_configs() {
+    for (name, heads, text, size) in [
+        ("full_sd1", [8, 8, 8, 8], (768, 12, 12), 512),
+        ("full_sd2", [5, 10, 20, 20], (1024, 23, 16), 768),
+    ] {
+        let json = std::fs::read(data("checkpoints").join(name).with_extension("json")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let stored: BTreeMap<String, Vec<u64>> =
+            serde_json::from_value(json["stored"].clone()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        write_header(&stored, &path);
+        let files = ModelFiles::open(&path).unwrap();
+        let transformers = files.unet.down_blocks.iter().map(|block| block.transformer);
+        let got: Vec<Option<i64>> = transformers.map(|t| Some(t?.heads)).collect();
+        assert_eq!(got, [Some(heads[0]), Some(heads[1]), Some(heads[2]), None]);
+        let up = files.unet.up_blocks.iter().map(|block| block.transformer);
+        let got: Vec<Option<i64>> = up.map(|t| Some(t?.heads)).collect();
+        assert_eq!(got, [None, Some(heads[2]), Some(heads[1]), Some(heads[0])]);
+        let encoder = &files.text_encoder;
+        let got = (
+            encoder.hidden_size,
+            encoder.num_hidden_layers,
+            encoder.num_attention_heads,
+        );
+        assert_eq!(got, text);
+        let inspection = files.inspect(false).unwrap();
+        for part in &inspection.components {
+            assert_eq!((&part.problem, part.unused.len()), (&None, 0), "{name}");
+        }
+        assert_eq!(inspection.unknown, Vec::<String>::new());
+        let unet = &inspection.components[0];
+        let published = [("full_sd1", 859_520_964), ("full_sd2", 865_910_724)];
+        assert!(
+            published.contains(&(name, unet.parameters)),
+            "{}",
+            unet.parameters
+        );
+        let defaults = &inspection.card.defaults;
+        assert_eq!((defaults.width_px, defaults.height_px), (size, size));
+    }
+}
+
+/// A safetensors file in f16 whose data nobody wrote.
+fn write_header(stored: &BTreeMap<String, Vec<u64>>, path: &Path) {
+    let mut end = 0;
+    let mut header = serde_json::Map::new();
+    for (name, shape) in stored {
+        let begin = end;
+        end += 2 * shape.iter().product::<u64>();
+        let place =
+            serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [begin, end]});
+        header.insert(name.clone(), place);
+    }
+    let header = serde_json::Value::from(header).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    std::fs::write(path, &bytes).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(bytes.len() as u64 + end).unwrap();
+}
+
 #[test]
 fn a_config_beside_the_file_wins() {
     let (case, _) = Case::read("sd2");

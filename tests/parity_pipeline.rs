@@ -12,17 +12,17 @@
 )]
 
 mod common;
+#[path = "common/drawing.rs"]
+mod drawing;
 
 use std::collections::HashMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use easel::error::Result;
-use easel::families::{ModelFiles, StableDiffusion};
-use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
-use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
+use drawing::{draw, root, starter};
+use easel::families::StableDiffusion;
+use easel::request::{GenerationRequest, SamplerId};
 use serde::Deserialize;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// Twenty steps add up f32 rounding of convolutions that sum in another order with another thread
 /// count; guidance multiplies it.
@@ -55,50 +55,6 @@ impl Case {
             ..GenerationRequest::default()
         }
     }
-}
-
-/// Keeps everything that was drawn.
-#[derive(Default)]
-struct Keeper {
-    drawn: Vec<Drawn>,
-    steps: usize,
-}
-
-impl Watcher for Keeper {
-    fn cancelled(&self) -> bool {
-        false
-    }
-    fn closing(&self) -> bool {
-        false
-    }
-    fn wants_previews(&self) -> bool {
-        false
-    }
-    fn stage(&mut self, _batch: Range<usize>, _stage: Stage) {}
-    fn step(&mut self, _batch: Range<usize>, _step: usize) {
-        self.steps += 1;
-    }
-    fn preview(&mut self, _batch: Range<usize>, _step: usize, _pictures: Vec<Pixels>) {}
-    fn drawn(&mut self, drawn: Drawn) -> Result<()> {
-        self.drawn.push(drawn);
-        Ok(())
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn starter() -> StableDiffusion {
-    let folder = ModelFiles::open(&root().join("weights/starter")).unwrap();
-    StableDiffusion::load(&folder, true, Device::Cpu, Kind::Float, &mut |_| ()).unwrap()
-}
-
-fn draw(model: &mut StableDiffusion, request: &GenerationRequest) -> Keeper {
-    let plan = GenerationPlan::resolve(request, model, 1, PictureFormat::Png).unwrap();
-    let mut keeper = Keeper::default();
-    generate(model, &plan, None, &mut keeper).unwrap();
-    keeper
 }
 
 fn references() -> (HashMap<String, Case>, HashMap<String, Tensor>) {

@@ -19,44 +19,36 @@ struct Index {
 
 /// The weight files of `folder` whose names begin with `stem` ("diffusion_pytorch_model", "model").
 ///
-/// Looks for, in this order, `stem.safetensors`, `stem.fp16.safetensors`, and the shards that
-/// `stem.safetensors.index.json` (or its fp16 variant) lists. Every file named exists.
+/// Looks for, in this order, `stem.safetensors`, `stem.fp16.safetensors`, the shards that
+/// `stem.safetensors.index.json` (or its fp16 variant) lists, and the same with `.bin`, where
+/// transformers' stem is `pytorch_model`. Every file named exists.
 ///
 /// Errors: [`Error::Model`] if there is none, a shard is missing, or the index is not one.
 pub fn find_weights(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
-    for name in [
-        format!("{stem}.safetensors"),
-        format!("{stem}.fp16.safetensors"),
-    ] {
-        let file = folder.join(name);
-        if file.is_file() {
-            return Ok(vec![file]);
+    let pickled = if stem == "model" {
+        "pytorch_model"
+    } else {
+        stem
+    };
+    for (stem, ending) in [(stem, "safetensors"), (pickled, "bin")] {
+        for name in [format!("{stem}.{ending}"), format!("{stem}.fp16.{ending}")] {
+            let file = folder.join(name);
+            if file.is_file() {
+                return Ok(vec![file]);
+            }
+        }
+        for name in [
+            format!("{stem}.{ending}.index.json"),
+            format!("{stem}.{ending}.index.fp16.json"),
+        ] {
+            let file = folder.join(name);
+            if file.is_file() {
+                return shards(folder, &file);
+            }
         }
     }
-    for name in [
-        format!("{stem}.safetensors.index.json"),
-        format!("{stem}.safetensors.index.fp16.json"),
-    ] {
-        let file = folder.join(name);
-        if file.is_file() {
-            return shards(folder, &file);
-        }
-    }
-    Err(Error::model(folder, nothing_found(folder, stem)))
-}
-
-fn nothing_found(folder: &Path, stem: &str) -> String {
-    let pickled = ["bin", "ckpt", "pt", "pth", "fp16.bin"]
-        .iter()
-        .map(|extension| format!("{stem}.{extension}"))
-        .find(|name| folder.join(name).is_file());
-    match pickled {
-        Some(name) => format!(
-            "it holds its weights as {name}, a format that can run programs; Easel reads \
-             {stem}.safetensors only"
-        ),
-        None => format!("there is no {stem}.safetensors in it"),
-    }
+    let why = format!("there is no {stem}.safetensors in it, and no {pickled}.bin");
+    Err(Error::model(folder, why))
 }
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
@@ -126,8 +118,15 @@ mod tests {
         assert_eq!(find(), ["m-1.safetensors", "m-2.safetensors"]);
         touch(folder.path(), "m.fp16.safetensors", "");
         assert_eq!(find(), ["m.fp16.safetensors"]);
+        touch(folder.path(), "m.bin", "");
         touch(folder.path(), "m.safetensors", "");
         assert_eq!(find(), ["m.safetensors"]);
+        let bins = tempfile::tempdir().unwrap();
+        touch(bins.path(), "pytorch_model.bin", "");
+        assert_eq!(
+            names(find_weights(bins.path(), "model").unwrap()),
+            ["pytorch_model.bin"]
+        );
     }
 
     #[test]
@@ -135,8 +134,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let message = || find_weights(folder.path(), "m").unwrap_err().to_string();
         assert!(message().contains("no m.safetensors"), "{}", message());
-        touch(folder.path(), "m.bin", "");
-        assert!(message().contains("m.bin"), "{}", message());
         let index = folder.path().join("m.safetensors.index.json");
         for (text, expected) in [
             (

@@ -1,6 +1,6 @@
-//! The header of a safetensors file: names, shapes, types and places of its tensors.
+//! What a file says of its tensors: names, shapes, types and places.
 //!
-//! Reads the header's bytes only and believes none of them. The `safetensors` crate's types are used,
+//! Of a safetensors file it reads the header's bytes only and believes none of them. The `safetensors` crate's types are used,
 //! its reader is not: it takes the last of two equal names and does not say which tensor is wrong.
 //! Source: the format's description, https://github.com/huggingface/safetensors (README, "Format").
 
@@ -15,6 +15,7 @@ use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::torch_file;
 use crate::error::{Error, Result};
 
 /// The format's own limit.
@@ -44,6 +45,10 @@ impl TensorHeader {
 pub(super) struct Entry {
     pub header: TensorHeader,
     pub begin: u64,
+    /// Bytes from there to the last of its values.
+    pub span: u64,
+    /// In elements, where the values do not lie one after another.
+    pub strides: Option<Vec<i64>>,
 }
 
 /// What the tensors of `files` are, in the order of the files and of the data in them.
@@ -71,7 +76,7 @@ pub fn headers(files: &[PathBuf]) -> Result<Vec<TensorHeader>> {
     Ok(all)
 }
 
-/// Reads and checks one file's header. The tensors returned lie inside the file, one after another.
+/// Reads and checks one file's header. The tensors returned lie inside the file.
 pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
     let failed = |source| Error::io("Reading", path, source);
     // Before opening: a pipe would block, a folder gives an unclear error.
@@ -89,6 +94,9 @@ pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
         ));
     }
     file.read_exact(&mut size).map_err(failed)?;
+    if torch_file::is_one(size) {
+        return torch_file::read_entries(path);
+    }
     let size = u64::from_le_bytes(size);
     if size > MAX_HEADER_BYTES || size > length - 8 {
         return Err(Error::model(
@@ -181,7 +189,12 @@ fn entry(name: String, info: &TensorInfo, data_begin: u64) -> Result<Entry, Stri
         dtype: info.dtype,
         bytes: bits / 8,
     };
-    Ok(Entry { header, begin })
+    Ok(Entry {
+        span: header.bytes,
+        strides: None,
+        header,
+        begin,
+    })
 }
 
 /// The header's JSON object without `__metadata__`; a name that comes twice is an error.

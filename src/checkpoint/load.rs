@@ -1,4 +1,4 @@
-//! Brings the tensors of safetensors files onto a device, in one dtype.
+//! Brings the tensors of files onto a device, in one dtype.
 //!
 //! libtorch maps each file itself (`from_file`, private and copy-on-write), and every tensor is a view
 //! of that map. Where dtype and device fit, the view is what the network computes with: no second
@@ -99,7 +99,7 @@ pub fn load_pieces(
     let mut wanted = Vec::new();
     for file in files {
         let stored = read_entries(file)?;
-        let bytes = map(file, &stored)?;
+        let bytes = map(file)?;
         for entry in stored {
             let pieces = pieces(&entry.header.name);
             if !pieces.is_empty() {
@@ -140,14 +140,11 @@ pub fn load_pieces(
     Ok(NamedTensors { path, tensors })
 }
 
-/// The file's bytes, mapped. Its length is the end of its last tensor: `read_entries` made sure.
-fn map(path: &Path, entries: &[Entry]) -> Result<Tensor> {
-    let length = entries
-        .last()
-        .map_or(0, |entry| entry.begin + entry.header.bytes);
-    if length == 0 {
-        return Ok(Tensor::f_zeros([0], (Kind::Uint8, Device::Cpu))?);
-    }
+/// The file's bytes, mapped.
+fn map(path: &Path) -> Result<Tensor> {
+    let length = std::fs::metadata(path)
+        .map_err(|error| Error::io("Reading", path, error))?
+        .len();
     let name = path
         .to_str()
         .ok_or_else(|| Error::model(path, "its name is not Unicode"))?;
@@ -172,11 +169,17 @@ fn view(path: &Path, bytes: &Tensor, entry: &Entry) -> Result<Tensor> {
     if header.bytes == 0 {
         return Ok(Tensor::f_zeros(&header.shape, (kind, Device::Cpu))?);
     }
-    let mut own = bytes.f_narrow(0, entry.begin as i64, header.bytes as i64)?;
+    let mut own = bytes.f_narrow(0, entry.begin as i64, entry.span as i64)?;
     if !entry.begin.is_multiple_of(kind.elt_size_in_bytes() as u64) {
         own = own.f_alias_copy()?;
     }
-    Ok(own.f_view_dtype(kind)?.f_view(header.shape.as_slice())?)
+    let own = own.f_view_dtype(kind)?;
+    Ok(match &entry.strides {
+        None => own.f_view(header.shape.as_slice())?,
+        Some(strides) => own
+            .f_as_strided(&header.shape, strides, None)?
+            .f_contiguous()?,
+    })
 }
 
 fn stored_kind(dtype: Dtype) -> Option<Kind> {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
     DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SAMPLERS, SCHEDULES, SamplerId,
-    SaveTarget, ScheduleId, Upscale,
+    SaveTarget, ScheduleId, Tuning, Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -92,6 +92,10 @@ pub struct Generate {
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
 
+    /// A VAE, file or folder, in place of the model's own
+    #[arg(long, value_name = "PATH")]
+    pub vae: Option<PathBuf>,
+
     /// Drawing steps, 1 to 1000: more take longer and can show more detail
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub steps: Option<u32>,
@@ -99,6 +103,14 @@ pub struct Generate {
     /// How closely the picture follows the prompt (CFG scale), 0 to 100
     #[arg(long, value_name = "F", value_parser = guidance)]
     pub guidance: Option<f64>,
+
+    /// Bring strong guidance back to the prompt's own contrast, 0 to 1; for models that predict v, 0.7
+    #[arg(long, value_name = "F", value_parser = share)]
+    pub guidance_rescale: Option<f64>,
+
+    /// Which layer of the text encoder is listened to, counted from its last, 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub clip_skip: Option<u32>,
 
     /// The number that the first picture grows from: the same seed draws the same picture
     #[arg(long, value_name = "N")]
@@ -119,6 +131,10 @@ pub struct Generate {
     /// How the steps are spread over the noise
     #[arg(long, value_name = "NAME", value_parser = schedule())]
     pub schedule: Option<ScheduleId>,
+
+    /// The share of fresh noise, 0 to 1, of samplers that add some (ddim has 0, tcd 0.3, others 1)
+    #[arg(long, value_name = "F", value_parser = eta)]
+    pub eta: Option<f64>,
 
     /// How many pictures; each has the seed after the one before
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -212,8 +228,11 @@ impl Generate {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative.clone(),
             model: self.model.clone(),
+            vae: self.vae.clone(),
             steps: self.steps,
             guidance_scale: self.guidance,
+            guidance_rescale: self.guidance_rescale,
+            clip_skip: self.clip_skip,
             width_px: self.width,
             height_px: self.height,
             seed: self.seed,
@@ -221,6 +240,10 @@ impl Generate {
             batch_size: None,
             sampler: self.sampler,
             schedule: self.schedule,
+            tuning: Tuning {
+                eta: self.eta,
+                ..Tuning::default()
+            },
             upscale: self.upscale.clone(),
             device: self.device,
             dtype: self.dtype,
@@ -253,12 +276,30 @@ fn output(text: &str) -> Result<Output, String> {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("it goes from 0 to 1".to_owned())
+    }
+}
+
 fn guidance(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
     if (0.0..=100.0).contains(&value) {
         Ok(value)
     } else {
         Err("guidance goes from 0 to 100".to_owned())
+    }
+}
+
+fn eta(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("eta goes from 0 to 1".to_owned())
     }
 }
 

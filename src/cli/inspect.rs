@@ -44,6 +44,9 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
             tensors,
         } => {
             to.out(match network {
+                Some(network @ "AutoencoderKL") => {
+                    format!("{network}: a VAE, for use in place of a model's own (--vae)")
+                }
                 Some(network) => format!("{network}: a network that enlarges pictures (--upscale)"),
                 None => format!("A file of tensors that is no model for Easel by itself: {why}"),
             });

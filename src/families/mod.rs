@@ -3,13 +3,16 @@
 //! [`ModelFiles`] reads what a folder or a file is without reading its weights; [`StableDiffusion`] is
 //! the loaded model. A folder's own `easel.json` wins over the family's defaults.
 
+mod lora;
 mod memory;
 mod model_files;
 mod part;
 mod sd;
 
 pub use crate::text::tokenizer::ClipTokenizer;
+use lora::Attachable;
+pub use lora::Lora;
 pub use memory::Footprint;
-pub use model_files::{Component, Inspection, ModelFiles};
+pub use model_files::{Component, Inspection, ModelFiles, is_vae};
 pub use part::Part;
 pub use sd::StableDiffusion;

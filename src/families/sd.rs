@@ -1,10 +1,11 @@
 //! Stable Diffusion 1 and 2: a CLIP text encoder, a UNet, a VAE and a tokenizer.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Footprint, ModelFiles, Part};
+use super::{Attachable, Footprint, Lora, ModelFiles, Part};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
@@ -25,12 +26,17 @@ pub struct StableDiffusion {
     pub kind: Kind,
     pub scheduler: SchedulerConfig,
     pub unet: UNet2DConditionModel,
+    /// Where the VAE lies that stands in for the model's own.
+    pub vae_path: Option<PathBuf>,
     /// Worth knowing, not failing for.
     pub notes: Vec<String>,
     vae: AutoencoderKL,
     text_encoder: CLIPTextModel,
     tokenizer: ClipTokenizer,
     encodings: VecDeque<(String, Tensor)>,
+    attachable: Attachable,
+    /// Those whose branches are attached.
+    loras: Vec<Lora>,
 }
 
 impl StableDiffusion {
@@ -46,6 +52,7 @@ impl StableDiffusion {
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self> {
         let mut notes = Vec::new();
+        let mut attachable = Attachable::default();
         let mut part = |part: Part, from: f32, to: f32| -> Result<Weights> {
             let mut within = |fraction: f32| progress(from + (to - from) * fraction);
             files.load(part, device, kind, &mut within)
@@ -53,12 +60,14 @@ impl StableDiffusion {
         let weights = part(Part::TextEncoder, 0.0, 0.1)?;
         let text_encoder = CLIPTextModel::new(files.text_encoder.clone(), &weights)?;
         note_unused(Part::TextEncoder, &weights, &mut notes);
+        attachable.add(Part::TextEncoder, weights.adapters());
         let weights = part(Part::Vae, 0.1, 0.2)?;
         let vae = AutoencoderKL::new(files.vae.clone(), &weights)?;
         note_unused(Part::Vae, &weights, &mut notes);
         let weights = part(Part::Unet, 0.2, 1.0)?;
         let unet = UNet2DConditionModel::new(files.unet.clone(), &weights)?;
         note_unused(Part::Unet, &weights, &mut notes);
+        attachable.add(Part::Unet, weights.adapters());
         Ok(Self {
             card: files.card(shipped)?,
             device,
@@ -66,30 +75,73 @@ impl StableDiffusion {
             scheduler: files.scheduler.clone(),
             unet,
             notes,
+            vae_path: files.vae_path(),
             vae,
             text_encoder,
             tokenizer: files.tokenizer()?,
             encodings: VecDeque::new(),
+            attachable,
+            loras: Vec::new(),
         })
     }
 
-    /// Encodes a prompt and its negative to the same number of tokens.
+    /// Draws with exactly these LoRAs from now on; the model's own weights are not touched. Returns
+    /// what is worth knowing: layers of a file that this model does not have.
+    ///
+    /// Errors: [`Error::Model`] naming the file; then no LoRA is attached.
+    pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
+        if self.loras == loras {
+            return Ok(Vec::new());
+        }
+        self.attachable.clear();
+        self.loras.clear();
+        self.encodings.clear();
+        let mut notes = Vec::new();
+        for lora in loras {
+            match self.attachable.attach(lora, self.device, self.kind) {
+                Ok(unknown) => notes.extend(unknown.first().map(|first| {
+                    let (count, path) = (unknown.len(), lora.path.display());
+                    format!("{count} layers of {path} are not in this model, {first} for example")
+                })),
+                Err(error) => {
+                    self.attachable.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.loras = loras.to_vec();
+        Ok(notes)
+    }
+
+    /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text
+    /// encoder's layers is listened to, counted from its last, 1; both prompts alike, as A1111 does.
     ///
     /// Returns two tensors `[1, chunks * length, hidden_size]` of the model's kind.
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
-    pub fn encode_prompts(&mut self, prompt: &str, negative: &str) -> Result<(Tensor, Tensor)> {
+    pub fn encode_prompts(
+        &mut self,
+        prompt: &str,
+        negative: &str,
+        clip_skip: u32,
+    ) -> Result<(Tensor, Tensor)> {
         let chunks = self.tokenizer.chunks(prompt)?;
         let negative_chunks = self.tokenizer.chunks(negative)?;
         let count = chunks.len().max(negative_chunks.len());
         Ok((
-            self.encode(prompt, chunks, count)?,
-            self.encode(negative, negative_chunks, count)?,
+            self.encode(prompt, chunks, count, clip_skip)?,
+            self.encode(negative, negative_chunks, count, clip_skip)?,
         ))
     }
 
     /// `prompt`'s embeddings, filled up with empty chunks to `count`.
-    fn encode(&mut self, prompt: &str, mut chunks: Vec<Chunk>, count: usize) -> Result<Tensor> {
-        let key = format!("{count}:{prompt}");
+    fn encode(
+        &mut self,
+        prompt: &str,
+        mut chunks: Vec<Chunk>,
+        count: usize,
+        clip_skip: u32,
+    ) -> Result<Tensor> {
+        let key = format!("{count}:{clip_skip}:{prompt}");
         if let Some((_, known)) = self.encodings.iter().find(|(known, _)| *known == key) {
             return Ok(known.shallow_clone());
         }
@@ -101,7 +153,9 @@ impl StableDiffusion {
             let ids = Tensor::f_from_slice(&chunk.ids)?
                 .f_unsqueeze(0)?
                 .f_to_device(self.device)?;
-            let states = self.text_encoder.forward(&ids)?.last_hidden_state;
+            let output = self.text_encoder.forward(&ids)?;
+            let skipped = clip_skip.saturating_sub(1) as usize;
+            let states = self.text_encoder.skip_layers(&output, skipped)?;
             encoded.push(weighted(states, &chunk.weights)?);
         }
         let embeds = Tensor::f_cat(&encoded, 1)?;
@@ -163,6 +217,11 @@ impl StableDiffusion {
                 .map_or(1, |c| c.unsigned_abs()),
             bytes_a_value: self.kind.elt_size_in_bytes() as u64,
         }
+    }
+
+    /// Layers of the text encoder.
+    pub fn text_layers(&self) -> u32 {
+        u32::try_from(self.text_encoder.config().num_hidden_layers).unwrap_or(u32::MAX)
     }
 
     /// Channels of the latents.

@@ -6,7 +6,7 @@
 //! (`create_infotext`).
 
 use crate::request::{
-    GenerationRequest, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId,
+    GenerationRequest, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
@@ -60,6 +60,16 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
             .map(|hash| ("Model hash", hash.clone())),
     );
     fields.push(("Model", settings.model_name.clone()));
+    if let Some(vae) = &settings.vae_path {
+        let name = vae.file_name().unwrap_or(vae.as_os_str());
+        fields.push(("VAE", name.to_string_lossy().into_owned()));
+    }
+    if settings.clip_skip > 1 {
+        fields.push(("Clip skip", settings.clip_skip.to_string()));
+    }
+    if settings.guidance_rescale > 0.0 {
+        fields.push(("CFG Rescale", settings.guidance_rescale.to_string()));
+    }
     if let Some(upscaler) = &settings.upscaler {
         let factor = settings
             .output_width_px
@@ -68,9 +78,45 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
         fields.push(("Postprocess upscale by", factor.to_string()));
         fields.push(("Postprocess upscaler", upscaler.clone()));
     }
+    fields.extend(tuning_fields(settings.sampler, &settings.tuning));
     fields.push(("RNG", "CPU".to_owned()));
     fields.push(("Version", format!("Easel {}", settings.version)));
     fields
+}
+
+/// A1111's keys of the fine settings (`modules/shared_options.py`).
+const TUNING_KEYS: &[&str] = &[
+    ETA,
+    ETA_DDIM,
+    "Sigma churn",
+    "Sigma noise",
+    "Schedule rho",
+    "Schedule min sigma",
+    "Schedule max sigma",
+];
+const ETA: &str = "Eta";
+const ETA_DDIM: &str = "Eta DDIM";
+
+/// DDIM has a key of its own in A1111, whose value for it is otherwise 0 as Easel's.
+fn eta_key(sampler: SamplerId) -> &'static str {
+    match sampler {
+        SamplerId::Ddim => ETA_DDIM,
+        _ => ETA,
+    }
+}
+
+fn tuning_fields(sampler: SamplerId, tuning: &Tuning) -> Vec<(&'static str, String)> {
+    let said = [
+        (eta_key(sampler), tuning.eta),
+        ("Sigma churn", tuning.s_churn),
+        ("Sigma noise", tuning.s_noise),
+        ("Schedule rho", tuning.rho),
+        ("Schedule min sigma", tuning.sigma_min),
+        ("Schedule max sigma", tuning.sigma_max),
+    ];
+    let said = said.into_iter();
+    said.filter_map(|(key, value)| Some((key, value?.to_string())))
+        .collect()
 }
 
 /// `Schedule type` for A1111, which takes a picture without one for the sampler's usual schedule:
@@ -213,11 +259,13 @@ const KNOWN_KEYS: &[&str] = &[
     "Model hash",
     "RNG",
     "Clip skip",
+    "CFG Rescale",
     "Denoising strength",
     "Version",
     "Hashes",
     "Lora hashes",
     "TI hashes",
+    "VAE",
     "VAE hash",
     "Batch size",
     "Batch pos",
@@ -244,6 +292,11 @@ impl Reading {
         self.request.count = Some(1);
         self.request.steps = self.number(values, "Steps");
         self.request.guidance_scale = self.number(values, "CFG scale");
+        // Of an extension of A1111's; it means the same.
+        self.request.guidance_rescale = self
+            .number(values, "CFG Rescale")
+            .filter(|rescale| *rescale > 0.0);
+        self.request.clip_skip = self.number(values, "Clip skip").filter(|skip| *skip > 1);
         self.request.seed = self.number(values, "Seed");
         if let Some(size) = values.get("Size") {
             match parse_size(size) {
@@ -255,7 +308,9 @@ impl Reading {
             }
         }
         self.interpret_sampler(values);
+        self.interpret_tuning(values);
         self.note_model(values);
+        self.note_vae(values);
         self.note_ways_of_drawing(values);
         self.note_the_rest(values);
     }
@@ -303,6 +358,20 @@ impl Reading {
         }
     }
 
+    /// A1111 writes these where they were changed; 0 means as usual for the ends and rho.
+    fn interpret_tuning(&mut self, values: &Values<'_>) {
+        let eta = self.request.sampler.map_or(ETA, eta_key);
+        let said = |number: Option<f64>| number.filter(|number| *number > 0.0);
+        self.request.tuning = Tuning {
+            eta: self.number(values, eta),
+            s_churn: self.number(values, "Sigma churn"),
+            s_noise: self.number(values, "Sigma noise"),
+            rho: said(self.number(values, "Schedule rho")),
+            sigma_min: said(self.number(values, "Schedule min sigma")),
+            sigma_max: said(self.number(values, "Schedule max sigma")),
+        };
+    }
+
     fn note_model(&mut self, values: &Values<'_>) {
         let hash = values.get("Model hash");
         let name = match (values.get("Model"), hash) {
@@ -316,6 +385,14 @@ impl Reading {
         ));
     }
 
+    fn note_vae(&mut self, values: &Values<'_>) {
+        if let Some(name) = values.get("VAE").filter(|name| !same_name(name, "None")) {
+            self.notes.push(format!(
+                "It was drawn with the VAE {name}; choose that VAE to draw the same picture."
+            ));
+        }
+    }
+
     fn note_ways_of_drawing(&mut self, values: &Values<'_>) {
         // A1111 draws the noise on the graphics card where nothing else is said.
         if !values.get("RNG").is_some_and(|rng| same_name(rng, "CPU")) {
@@ -323,14 +400,6 @@ impl Reading {
                 "Its noise was drawn on a graphics card; Easel draws it on the CPU, so the same seed gives another picture."
                     .to_owned(),
             );
-        }
-        if let Some(skip) = values
-            .get("Clip skip")
-            .filter(|skip| !matches!(*skip, "0" | "1"))
-        {
-            self.notes.push(format!(
-                "Clip skip {skip} was used, which Easel does not have."
-            ));
         }
         let hires = values.0.iter().any(|(key, _)| key.starts_with("Hires "));
         if hires {
@@ -347,7 +416,9 @@ impl Reading {
     fn note_the_rest(&mut self, values: &Values<'_>) {
         let mut keys: Vec<&str> = Vec::new();
         for (key, _) in values.0 {
-            let known = KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("Hires ");
+            let known = KNOWN_KEYS.contains(&key.as_str())
+                || TUNING_KEYS.contains(&key.as_str())
+                || key.starts_with("Hires ");
             if !known && !keys.contains(&key.as_str()) {
                 keys.push(key);
             }
@@ -420,22 +491,15 @@ fn find_sampler(name: &str) -> Option<SamplerId> {
         .map(|info| info.id)
 }
 
-/// A1111's names, and the schedules that it has under another name
-/// (`modules/sd_schedulers.py`: `uniform` is k-diffusion's even grid, `sgm_uniform` the same
-/// without its last point, `ddim` the published spacing).
+/// A1111's names, and the schedule that it has under another name (`modules/sd_schedulers.py`:
+/// `uniform` is k-diffusion's even grid).
 fn find_schedule(name: &str) -> Option<ScheduleId> {
     let table = SCHEDULES.iter().find(|info| {
         info.a1111_name.is_some_and(|own| same_name(own, name)) || same_name(info.name, name)
     });
-    table.map(|info| info.id).or_else(|| {
-        let others = [
-            ("Uniform", ScheduleId::Linspace),
-            ("SGM Uniform", ScheduleId::Trailing),
-            ("DDIM", ScheduleId::Leading),
-        ];
-        let found = others.iter().find(|(other, _)| same_name(other, name));
-        found.map(|(_, id)| *id)
-    })
+    table
+        .map(|info| info.id)
+        .or_else(|| same_name("Uniform", name).then_some(ScheduleId::Linspace))
 }
 
 #[cfg(test)]
@@ -539,8 +603,20 @@ mod tests {
             (
                 "Euler, Schedule type: SGM Uniform",
                 SamplerId::Euler,
-                ScheduleId::Trailing,
+                ScheduleId::SgmUniform,
             ),
+            (
+                "DPM++ 2M SDE Heun Exponential",
+                SamplerId::DpmPp2mSdeHeun,
+                ScheduleId::Exponential,
+            ),
+            ("DPM++ SDE Karras", SamplerId::DpmPpSde, ScheduleId::Karras),
+            (
+                "DPM2 a, Schedule type: Align Your Steps",
+                SamplerId::Dpm2A,
+                ScheduleId::AlignYourSteps,
+            ),
+            ("PLMS", SamplerId::Pndm, ScheduleId::Model),
         ] {
             let reading = read(&format!("x\nSteps: 20, Sampler: {text}, Seed: 1, RNG: CPU"));
             assert_eq!(reading.request.sampler, Some(sampler), "{text}");
@@ -550,21 +626,42 @@ mod tests {
     }
 
     #[test]
+    fn the_fine_settings_are_read_and_none_is_named_as_lacking() {
+        let reading = read(
+            "x\nSteps: 20, Sampler: Euler a, Schedule type: Karras, Seed: 1, Eta: 0.6, Sigma churn: 2, \
+             Sigma noise: 1.1, Schedule rho: 5, Schedule min sigma: 0.1, Schedule max sigma: 0, RNG: CPU",
+        );
+        let want = Tuning {
+            eta: Some(0.6),
+            s_churn: Some(2.0),
+            s_noise: Some(1.1),
+            rho: Some(5.0),
+            sigma_min: Some(0.1),
+            sigma_max: None,
+        };
+        assert_eq!(reading.request.tuning, want);
+        assert_eq!(reading.notes, Vec::<String>::new());
+        let ddim = read("x\nSteps: 20, Sampler: DDIM, Seed: 1, Eta: 0.6, Eta DDIM: 0.2, RNG: CPU");
+        assert_eq!(ddim.request.tuning.eta, Some(0.2));
+    }
+
+    #[test]
     fn what_easel_lacks_is_said() {
         let reading = read(
-            "a <lora:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ SDE Karras, \
+            "a <lora:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM adaptive, \
              CFG scale: 7, Seed: -1, Size: big, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2, \
+             VAE: kl-f8.pt, \
              Denoising strength: 0.5, Hires upscale: 2, ADetailer model: face, Version: v1.10.1",
         );
         let notes = reading.notes.join("\n");
         for named in [
             "pixel art",
-            "DPM++ SDE",
+            "DPM adaptive",
             "Seed: -1",
             "Size: big",
             "v1-5 (6ce0161689)",
             "graphics card",
-            "Clip skip 2",
+            "the VAE kl-f8.pt",
             "Hires fix",
             "ADetailer model",
         ] {
@@ -572,6 +669,7 @@ mod tests {
         }
         assert!(!notes.contains("Version"), "{notes}");
         assert_eq!(reading.request.steps, Some(20));
+        assert_eq!(reading.request.clip_skip, Some(2));
         assert_eq!(reading.request.seed, None);
         assert_eq!(reading.request.sampler, None);
     }

@@ -50,11 +50,13 @@ fn own_recipe(settings: PictureSettings, text: Option<String>) -> Recipe {
             settings.steps
         ));
     }
-    if let Some(model) = settings.model_path.as_ref().filter(|path| !path.exists()) {
-        notes.push(format!(
-            "Its model lay at {}, where there is none now.",
-            model.display()
-        ));
+    for (what, path) in [("model", &settings.model_path), ("VAE", &settings.vae_path)] {
+        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+            notes.push(format!(
+                "Its {what} lay at {}, where there is none now.",
+                path.display()
+            ));
+        }
     }
     Recipe {
         request: settings.to_request(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
-use super::guidance::{GuidedDenoiser, PromptEmbeds};
+use super::guidance::{Guidance, GuidedDenoiser, PromptEmbeds};
 use super::picture::pixels_from_tensor;
 use super::plan::GenerationPlan;
 use super::upscale::Upscaler;
@@ -67,7 +67,8 @@ pub fn generate(
         0..plan.batch_size.min(plan.seeds.len()),
         Stage::ReadingPrompt,
     );
-    let (prompt, negative) = model.encode_prompts(&plan.prompt, &plan.negative_prompt)?;
+    let (prompt, negative) =
+        model.encode_prompts(&plan.prompt, &plan.negative_prompt, plan.clip_skip)?;
     let embeds = PromptEmbeds {
         prompt: &prompt,
         negative: &negative,
@@ -141,7 +142,11 @@ impl BatchJob<'_> {
             (&model.unet, model.kind, model.scheduler.prediction_type),
             embeds,
             shape[0],
-            plan.guidance_scale,
+            Guidance {
+                scale: plan.guidance_scale,
+                rescale: plan.guidance_rescale,
+                both: plan.sampler.needs_unguided(),
+            },
             &cancelled,
         );
         let mut previews = Previews::start(watcher.borrow().wants_previews());

@@ -1,7 +1,8 @@
 //! The network with everything around it that a sampler need not know: input scaling,
 //! classifier-free guidance, the kind it computes in, cancellation, a check for broken values.
 //!
-//! Classifier-free guidance: Ho and Salimans, arXiv 2207.12598.
+//! Classifier-free guidance: Ho and Salimans, arXiv 2207.12598; its rescaling: Lin et al., arXiv
+//! 2305.08891, section 3.4, as diffusers' `rescale_noise_cfg`.
 
 use tch::{Kind, Tensor};
 
@@ -17,11 +18,35 @@ pub struct GuidedDenoiser<'a> {
     /// `[batch, tokens, hidden]`.
     encoder_hidden_states: Tensor,
     /// `None`: the negative prompt is not asked.
-    guidance_scale: Option<f64>,
+    guidance: Option<Guidance>,
     prediction_type: PredictionType,
     kind: Kind,
     cancelled: &'a dyn Fn() -> bool,
     calls: usize,
+}
+
+/// How the answers to the two prompts are put together.
+#[derive(Clone, Copy, Debug)]
+pub struct Guidance {
+    /// 1 and less: the negative prompt is not asked.
+    pub scale: f64,
+    /// 0: not at all; 1: to the contrast of the prompt's own answer.
+    pub rescale: f64,
+    /// Ask the negative prompt whatever the scale: the sampler wants to know.
+    pub both: bool,
+}
+
+impl Guidance {
+    fn apply(self, prompt: &Tensor, negative: &Tensor) -> Result<Tensor> {
+        let guided = negative + (prompt - negative) * self.scale;
+        if self.rescale == 0.0 {
+            return Ok(guided);
+        }
+        // One value a picture.
+        let spread = |x: &Tensor| x.f_std_dim(&[1i64, 2, 3][..], true, true);
+        let factor = spread(prompt)? / spread(&guided)?;
+        Ok(&guided * factor * self.rescale + guided * (1.0 - self.rescale))
+    }
 }
 
 /// What the two prompts came to, `[1, tokens, hidden]` each.
@@ -31,17 +56,18 @@ pub struct PromptEmbeds<'a> {
 }
 
 impl<'a> GuidedDenoiser<'a> {
-    /// `batch` pictures of the same prompt. A `guidance_scale` of 1 or less skips the second pass.
+    /// `batch` pictures of the same prompt. A scale of 1 or less skips the second pass, unless the
+    /// sampler needs both.
     /// `cancelled` is asked before every call of the network.
     pub fn new(
         (unet, kind, prediction_type): (&'a UNet2DConditionModel, Kind, PredictionType),
         embeds: &PromptEmbeds<'_>,
         batch: i64,
-        guidance_scale: f64,
+        guidance: Guidance,
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
         let repeated = |embeds: &Tensor| embeds.expand([batch, -1, -1], false);
-        let guided = guidance_scale > 1.0;
+        let guided = guidance.both || guidance.scale > 1.0;
         let encoder_hidden_states = if guided {
             Tensor::cat(&[repeated(embeds.negative), repeated(embeds.prompt)], 0)
         } else {
@@ -50,7 +76,7 @@ impl<'a> GuidedDenoiser<'a> {
         Self {
             unet,
             encoder_hidden_states,
-            guidance_scale: guided.then_some(guidance_scale),
+            guidance: guided.then_some(guidance),
             prediction_type,
             kind,
             cancelled,
@@ -59,31 +85,28 @@ impl<'a> GuidedDenoiser<'a> {
     }
 }
 
-impl Denoiser for GuidedDenoiser<'_> {
-    fn predict(&mut self, x: &Tensor, at: NoiseLevel) -> Result<Prediction> {
+impl GuidedDenoiser<'_> {
+    /// What the network says, guided, and without the prompt where it was asked.
+    fn ask(&mut self, x: &Tensor, at: NoiseLevel) -> Result<(Tensor, Option<Tensor>)> {
         if (self.cancelled)() {
             return Err(Error::Cancelled);
         }
         self.calls += 1;
         let input = model_input(x, at).f_to_kind(self.kind)?;
-        let output = match self.guidance_scale {
-            None => self
+        let forward = |input: &Tensor| -> Result<Tensor> {
+            let said = self
                 .unet
-                .forward(&input, at.timestep, &self.encoder_hidden_states)?
-                .f_to_kind(Kind::Float)?,
-            Some(scale) => {
-                let both = self
-                    .unet
-                    .forward(
-                        &Tensor::f_cat(&[&input, &input], 0)?,
-                        at.timestep,
-                        &self.encoder_hidden_states,
-                    )?
-                    .f_to_kind(Kind::Float)?;
+                .forward(input, at.timestep, &self.encoder_hidden_states)?;
+            Ok(said.f_to_kind(Kind::Float)?)
+        };
+        let (output, unguided) = match self.guidance {
+            None => (forward(&input)?, None),
+            Some(guidance) => {
+                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?)?;
                 let batch = input.size()[0];
                 let negative = both.f_narrow(0, 0, batch)?;
                 let prompt = both.f_narrow(0, batch, batch)?;
-                &negative + (prompt - &negative) * scale
+                (guidance.apply(&prompt, &negative)?, Some(negative))
             }
         };
         if output.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
@@ -91,11 +114,28 @@ impl Denoiser for GuidedDenoiser<'_> {
                 when: format!("the UNet was called for the {}. time", self.calls),
             });
         }
-        Ok(match self.prediction_type {
+        Ok((output, unguided))
+    }
+
+    fn prediction(&self, output: Tensor) -> Prediction {
+        match self.prediction_type {
             PredictionType::Epsilon => Prediction::Epsilon(output),
             PredictionType::VPrediction => Prediction::V(output),
             PredictionType::Sample => Prediction::Sample(output),
-        })
+        }
+    }
+}
+
+impl Denoiser for GuidedDenoiser<'_> {
+    fn predict(&mut self, x: &Tensor, at: NoiseLevel) -> Result<Prediction> {
+        let (output, _) = self.ask(x, at)?;
+        Ok(self.prediction(output))
+    }
+
+    fn predict_both(&mut self, x: &Tensor, at: NoiseLevel) -> Result<(Prediction, Prediction)> {
+        let (output, unguided) = self.ask(x, at)?;
+        let unguided = unguided.unwrap_or_else(|| output.shallow_clone());
+        Ok((self.prediction(output), self.prediction(unguided)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::output;
-use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId, new_seed};
+use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId, Tuning, new_seed};
 use crate::schedule::{self, Schedule};
 
 /// More than anyone waits for; keeps a typing mistake from filling the disk.
@@ -21,6 +21,10 @@ pub struct GenerationPlan {
     pub negative_prompt: String,
     pub steps: usize,
     pub guidance_scale: f64,
+    /// 0 to 1.
+    pub guidance_rescale: f64,
+    /// 1 is the text encoder's last layer.
+    pub clip_skip: u32,
     /// Of the drawing.
     pub width_px: u32,
     pub height_px: u32,
@@ -33,6 +37,7 @@ pub struct GenerationPlan {
     pub sampler: SamplerId,
     pub schedule_id: ScheduleId,
     pub schedule: Schedule,
+    pub tuning: Tuning,
 }
 
 impl GenerationPlan {
@@ -52,6 +57,20 @@ impl GenerationPlan {
         if !guidance_scale.is_finite() || !(0.0..=100.0).contains(&guidance_scale) {
             return Err(Error::Request(format!(
                 "Guidance must be from 0 to 100; {guidance_scale} was asked for"
+            )));
+        }
+        let guidance_rescale = request.guidance_rescale.unwrap_or_default();
+        if !(0.0..=1.0).contains(&guidance_rescale) {
+            return Err(Error::Request(format!(
+                "Guidance rescale must be from 0 to 1; {guidance_rescale} was asked for"
+            )));
+        }
+        let clip_skip = request.clip_skip.unwrap_or(1);
+        let layers = model.text_layers();
+        if !(1..=layers).contains(&clip_skip) {
+            return Err(Error::Request(format!(
+                "Clip skip must be from 1 to {layers}, the layers of this model's text encoder; \
+                 {clip_skip} was asked for"
             )));
         }
         let width_px = side(
@@ -82,6 +101,8 @@ impl GenerationPlan {
             negative_prompt: request.negative_prompt.clone(),
             steps,
             guidance_scale,
+            guidance_rescale,
+            clip_skip,
             width_px,
             height_px,
             output_width_px,
@@ -90,7 +111,14 @@ impl GenerationPlan {
             batch_size: batch_size(request, model, width_px, height_px, count),
             sampler,
             schedule_id,
-            schedule: schedule::schedule(&model.scheduler, sampler, schedule_id, steps)?,
+            tuning: request.tuning,
+            schedule: schedule::tuned_schedule(
+                &model.scheduler,
+                sampler,
+                schedule_id,
+                steps,
+                &request.tuning,
+            )?,
         };
         model
             .footprint(width_px, height_px, plan.batch_size)

@@ -7,6 +7,7 @@ mod exact;
 mod recipe;
 mod sampler;
 mod schedule;
+mod tuning;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
+pub use tuning::Tuning;
 
 /// One job as a person words it: in the window, on the command line, in a picture's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,10 +27,17 @@ pub struct GenerationRequest {
     pub negative_prompt: String,
     /// A model folder or file; `None` is the model that ships.
     pub model: Option<PathBuf>,
+    /// A VAE, file or folder, that stands in for the model's own.
+    pub vae: Option<PathBuf>,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<u32>,
     /// Classifier-free guidance scale; 1 and below skips the second pass.
     pub guidance_scale: Option<f64>,
+    /// How far guidance is brought back to the prompt's own contrast, 0 to 1 (2305.08891, 3.4);
+    /// `None` is 0.
+    pub guidance_rescale: Option<f64>,
+    /// Which of the text encoder's layers is listened to, counted from its last, 1: A1111's.
+    pub clip_skip: Option<u32>,
     /// Of the drawing, before enlarging; a multiple of the model's latent factor.
     pub width_px: Option<u32>,
     pub height_px: Option<u32>,
@@ -40,6 +49,8 @@ pub struct GenerationRequest {
     pub batch_size: Option<u32>,
     pub sampler: Option<SamplerId>,
     pub schedule: Option<ScheduleId>,
+    #[serde(skip_serializing_if = "Tuning::is_usual")]
+    pub tuning: Tuning,
     pub upscale: Upscale,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
@@ -99,13 +110,23 @@ pub struct PictureSettings {
     /// First 10 hex digits of the sha256 of the model file (of the UNet's file, for a folder).
     #[serde(default)]
     pub model_hash: Option<String>,
+    /// Where the VAE lay that stood in for the model's own.
+    #[serde(default)]
+    pub vae_path: Option<PathBuf>,
     pub steps: u32,
     #[serde(with = "exact")]
     pub guidance_scale: f64,
+    #[serde(default, with = "exact")]
+    pub guidance_rescale: f64,
+    /// A1111's: 1 is the text encoder's last layer.
+    #[serde(default = "last_layer")]
+    pub clip_skip: u32,
     /// Of this picture.
     pub seed: u64,
     pub sampler: SamplerId,
     pub schedule: ScheduleId,
+    #[serde(default, skip_serializing_if = "Tuning::is_usual")]
+    pub tuning: Tuning,
     /// Of the drawing, before enlarging.
     pub width_px: u32,
     pub height_px: u32,
@@ -126,6 +147,10 @@ pub struct PictureSettings {
     pub cancelled_after: Option<u32>,
 }
 
+fn last_layer() -> u32 {
+    1
+}
+
 impl PictureSettings {
     /// The request that draws this picture again. Easel may have enlarged a picture that says nothing
     /// of how it was drawn (0 steps, 0 pixels): then the model decides.
@@ -136,8 +161,11 @@ impl PictureSettings {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             model: self.model_path.clone(),
+            vae: self.vae_path.clone(),
             steps: drawn.then_some(self.steps),
             guidance_scale: drawn.then_some(self.guidance_scale),
+            guidance_rescale: Some(self.guidance_rescale).filter(|rescale| *rescale > 0.0),
+            clip_skip: Some(self.clip_skip).filter(|skip| *skip > 1),
             width_px: side(self.width_px),
             height_px: side(self.height_px),
             seed: drawn.then_some(self.seed),
@@ -145,6 +173,7 @@ impl PictureSettings {
             batch_size: None,
             sampler: drawn.then_some(self.sampler),
             schedule: drawn.then_some(self.schedule),
+            tuning: self.tuning,
             upscale: match &self.upscaler {
                 Some(_) => Upscale::Auto,
                 None => Upscale::None,

@@ -22,6 +22,28 @@ pub enum SamplerId {
     #[serde(rename = "unipc")]
     UniPc,
     Lcm,
+    #[serde(rename = "dpmpp_sde")]
+    DpmPpSde,
+    Dpm2,
+    Dpm2A,
+    #[serde(rename = "dpmpp_3m_sde")]
+    DpmPp3mSde,
+    Lms,
+    Pndm,
+    Ddpm,
+    Deis,
+    #[serde(rename = "dpmpp_2m_sde_heun")]
+    DpmPp2mSdeHeun,
+    #[serde(rename = "dpmpp_2s_a")]
+    DpmPp2sA,
+    #[serde(rename = "unipc_bh2")]
+    UniPcBh2,
+    Tcd,
+    Restart,
+    Ipndm,
+    SaSolver,
+    EulerCfgPp,
+    DdimCfgPp,
 }
 
 /// What a sampler is called, everywhere.
@@ -36,7 +58,8 @@ pub struct SamplerInfo {
     pub tooltip: &'static str,
     /// In A1111's infotext, without the schedule.
     pub a1111_name: &'static str,
-    /// The scheduler of diffusers that draws the same picture.
+    /// The scheduler of diffusers that draws the same picture; for those it does not have, the place
+    /// the formulas are from.
     pub diffusers_class: &'static str,
     /// The schedule that A1111 means when a picture names the sampler alone.
     pub default_schedule: ScheduleId,
@@ -116,6 +139,159 @@ pub const SAMPLERS: &[SamplerInfo] = &[
         diffusers_class: "LCMScheduler",
         default_schedule: ScheduleId::Model,
     },
+    SamplerInfo {
+        id: SamplerId::DpmPpSde,
+        name: "dpmpp_sde",
+        label: "DPM++ SDE",
+        tooltip: "Looks twice at every step and adds fresh noise: rich detail in few steps.",
+        a1111_name: "DPM++ SDE",
+        diffusers_class: "DPMSolverSDEScheduler",
+        default_schedule: ScheduleId::Karras,
+    },
+    SamplerInfo {
+        id: SamplerId::DpmPp3mSde,
+        name: "dpmpp_3m_sde",
+        label: "DPM++ 3M SDE",
+        tooltip: "Looks further back than DPM++ 2M SDE: for 25 steps or more.",
+        a1111_name: "DPM++ 3M SDE",
+        diffusers_class: "k-diffusion sample_dpmpp_3m_sde",
+        default_schedule: ScheduleId::Exponential,
+    },
+    SamplerInfo {
+        id: SamplerId::DpmPp2mSdeHeun,
+        name: "dpmpp_2m_sde_heun",
+        label: "DPM++ 2M SDE Heun",
+        tooltip: "DPM++ 2M SDE with Heun's second term: a little smoother.",
+        a1111_name: "DPM++ 2M SDE Heun",
+        diffusers_class: "DPMSolverMultistepScheduler (sde-dpmsolver++, heun)",
+        default_schedule: ScheduleId::Exponential,
+    },
+    SamplerInfo {
+        id: SamplerId::DpmPp2sA,
+        name: "dpmpp_2s_a",
+        label: "DPM++ 2S a",
+        tooltip: "Looks twice at every step and adds fresh noise.",
+        a1111_name: "DPM++ 2S a",
+        diffusers_class: "k-diffusion sample_dpmpp_2s_ancestral",
+        default_schedule: ScheduleId::Karras,
+    },
+    SamplerInfo {
+        id: SamplerId::Dpm2,
+        name: "dpm2",
+        label: "DPM2",
+        tooltip: "Looks twice at every step, the second time half-way.",
+        a1111_name: "DPM2",
+        diffusers_class: "KDPM2DiscreteScheduler",
+        default_schedule: ScheduleId::Karras,
+    },
+    SamplerInfo {
+        id: SamplerId::Dpm2A,
+        name: "dpm2_a",
+        label: "DPM2 a",
+        tooltip: "DPM2 with fresh noise at every step.",
+        a1111_name: "DPM2 a",
+        diffusers_class: "KDPM2AncestralDiscreteScheduler",
+        default_schedule: ScheduleId::Karras,
+    },
+    SamplerInfo {
+        id: SamplerId::Lms,
+        name: "lms",
+        label: "LMS",
+        tooltip: "Follows a curve through its last four steps; wants 30 steps or more.",
+        a1111_name: "LMS",
+        diffusers_class: "LMSDiscreteScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::Pndm,
+        name: "pndm",
+        label: "PNDM (PLMS)",
+        tooltip: "The method Stable Diffusion 1 was published with.",
+        a1111_name: "PLMS",
+        diffusers_class: "PNDMScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::Ddpm,
+        name: "ddpm",
+        label: "DDPM",
+        tooltip: "The original method: fresh noise at every step, wants very many steps.",
+        a1111_name: "DDPM",
+        diffusers_class: "DDPMScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::Deis,
+        name: "deis",
+        label: "DEIS",
+        tooltip: "Good pictures in 10 to 20 steps.",
+        a1111_name: "DEIS",
+        diffusers_class: "DEISMultistepScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::UniPcBh2,
+        name: "unipc_bh2",
+        label: "UniPC bh2",
+        tooltip: "UniPC in the variant for few steps, whatever the model's file says.",
+        a1111_name: "UniPC bh2",
+        diffusers_class: "UniPCMultistepScheduler (bh2)",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::Restart,
+        name: "restart",
+        label: "Restart",
+        tooltip: "Heun that goes back once or twice, to mend its own mistakes; from 20 steps on.",
+        a1111_name: "Restart",
+        diffusers_class: "A1111 sd_samplers_extra.py restart_sampler",
+        default_schedule: ScheduleId::Karras,
+    },
+    SamplerInfo {
+        id: SamplerId::Ipndm,
+        name: "ipndm",
+        label: "iPNDM",
+        tooltip: "Follows a curve through its last four steps, from the first step on.",
+        a1111_name: "iPNDM",
+        diffusers_class: "diff-sampler ipndm_sampler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::SaSolver,
+        name: "sa_solver",
+        label: "SA-Solver",
+        tooltip: "Predicts and corrects, with fresh noise in the middle of the way.",
+        a1111_name: "SA-Solver",
+        diffusers_class: "SASolverScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::Tcd,
+        name: "tcd",
+        label: "TCD",
+        tooltip: "For models made for few steps (TCD): 4 to 8 steps, guidance near 1.",
+        a1111_name: "TCD",
+        diffusers_class: "TCDScheduler",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::EulerCfgPp,
+        name: "euler_cfg_pp",
+        label: "Euler CFG++",
+        tooltip: "Euler with gentler guidance: set it to 1 to 2.",
+        a1111_name: "Euler CFG++",
+        diffusers_class: "ComfyUI sample_euler_cfg_pp",
+        default_schedule: ScheduleId::Model,
+    },
+    SamplerInfo {
+        id: SamplerId::DdimCfgPp,
+        name: "ddim_cfg_pp",
+        label: "DDIM CFG++",
+        tooltip: "DDIM with gentler guidance: set it to 1 to 2.",
+        a1111_name: "DDIM CFG++",
+        diffusers_class: "A1111 ddim_cfgpp",
+        default_schedule: ScheduleId::Model,
+    },
 ];
 
 impl SamplerId {
@@ -125,6 +301,11 @@ impl SamplerId {
             .iter()
             .find(|info| info.id == self)
             .unwrap_or(&SAMPLERS[0])
+    }
+
+    /// Whether it asks the network without the prompt at every step, whatever the guidance scale.
+    pub fn needs_unguided(self) -> bool {
+        matches!(self, Self::EulerCfgPp | Self::DdimCfgPp)
     }
 
     /// Finds a sampler by its command-line name (`dpmpp_2m`).

@@ -2,7 +2,8 @@
 //! noise in place of a share of the old.
 //!
 //! Source: Lu et al., 2211.01095, appendix; diffusers 0.42.1 `scheduling_dpmsolver_multistep.py`,
-//! `step` with `algorithm_type` "sde-dpmsolver++".
+//! `step` with `algorithm_type` "sde-dpmsolver++"; the share of fresh noise `eta` as in k-diffusion
+//! `sampling.py`, `sample_dpmpp_2m_sde`. The noise is plain, as diffusers' is.
 
 use tch::Tensor;
 
@@ -13,21 +14,23 @@ use crate::schedule::NoiseLevel;
 
 pub(super) fn sample_dpmpp_2m_sde(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
     let mut previous: Option<(NoiseLevel, Tensor)> = None;
+    let (eta, s_noise) = (run.schedule.settings.eta, run.schedule.settings.s_noise);
     for (index, from, to) in run.schedule.steps() {
         let denoised = run.denoise(&x, from)?;
         let noise = run.noise.sample(&x)?;
         let h = to.lambda() - from.lambda();
-        let fresh = -(-2.0 * h).exp_m1();
-        let gain = to.alpha * fresh;
-        x = &x * (to.sigma / from.sigma * (-h).exp()) + &denoised * gain;
+        let eta_h = if eta > 0.0 { eta * h } else { 0.0 };
+        let gain = -to.alpha * (-h - eta_h).exp_m1();
+        x = &x * (to.sigma / from.sigma * (-eta_h).exp()) + &denoised * gain;
         if let Some((before, denoised_before)) = &previous
             && !is_first_order(run.schedule, index)
         {
             let r0 = (from.lambda() - before.lambda()) / h;
             let slope = (&denoised - denoised_before) / r0;
-            x += slope * slope_gain(run.schedule.settings.solver_type, to, gain, -2.0 * h);
+            x += slope * slope_gain(run.schedule.settings.solver_type, to, gain, -h - eta_h);
         }
-        x += noise * (to.sigma * fresh.sqrt());
+        let fresh = -(-2.0 * eta_h).exp_m1();
+        x += noise * (to.sigma * fresh.sqrt() * s_noise);
         run.report(index, &x, &denoised)?;
         previous = Some((from, denoised));
     }

@@ -1,6 +1,6 @@
 //! Euler: one straight line a step.
 //!
-//! Source: Karras et al., 2206.00364, algorithm 2 without churn; diffusers 0.42.1
+//! Source: Karras et al., 2206.00364, algorithm 2, without churn unless asked for; diffusers 0.42.1
 //! `scheduling_euler_discrete.py`, `step`.
 
 use tch::Tensor;
@@ -10,9 +10,9 @@ use crate::error::Result;
 
 pub(super) fn sample_euler(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
     for (index, from, to) in run.schedule.steps() {
-        let denoised = run.denoise(&x, from)?;
-        let derivative = (&x - &denoised) / from.sigma;
-        x = &x + derivative * (to.sigma - from.sigma);
+        let (hat, from) = run.churned(x, from)?;
+        let (derivative, denoised) = run.slope(&hat, from)?;
+        x = &hat + derivative * (to.sigma - from.sigma);
         run.report(index, &x, &denoised)?;
     }
     Ok(x)

@@ -5,19 +5,17 @@
 
 use tch::Tensor;
 
-use super::Run;
+use super::{Run, ancestral_step};
 use crate::error::Result;
 
 pub(super) fn sample_euler_ancestral(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
+    let (eta, s_noise) = (run.schedule.settings.eta, run.schedule.settings.s_noise);
     for (index, from, to) in run.schedule.steps() {
-        let denoised = run.denoise(&x, from)?;
-        let (from, to) = (from.sigma, to.sigma);
-        let sigma_up = (to.powi(2) * (from.powi(2) - to.powi(2)) / from.powi(2)).sqrt();
-        let sigma_down = (to.powi(2) - sigma_up.powi(2)).sqrt();
-        let derivative = (&x - &denoised) / from;
-        x = &x + derivative * (sigma_down - from);
+        let (derivative, denoised) = run.slope(&x, from)?;
+        let (sigma_down, sigma_up) = ancestral_step(from.sigma, to.sigma, eta);
+        x = &x + derivative * (sigma_down - from.sigma);
         // Drawn on the last step too, though multiplied by 0: as in diffusers, unlike k-diffusion.
-        x += run.noise.sample(&x)? * sigma_up;
+        x += run.noise.sample(&x)? * (sigma_up * s_noise);
         run.report(index, &x, &denoised)?;
     }
     Ok(x)

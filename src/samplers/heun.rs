@@ -10,17 +10,17 @@ use crate::error::Result;
 
 pub(super) fn sample_heun(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
     for (index, from, to) in run.schedule.steps() {
-        let mut denoised = run.denoise(&x, from)?;
-        let mut derivative = (&x - &denoised) / from.sigma;
+        let (hat, from) = run.churned(x, from)?;
+        let (mut derivative, mut denoised) = run.slope(&hat, from)?;
         let dt = to.sigma - from.sigma;
         // The finished picture has no slope to look at.
         if to.sigma > 0.0 {
-            let ahead = &x + &derivative * dt;
-            denoised = run.denoise(&ahead, to)?;
-            let derivative_ahead = (&ahead - &denoised) / to.sigma;
+            let ahead = &hat + &derivative * dt;
+            let derivative_ahead;
+            (derivative_ahead, denoised) = run.slope(&ahead, to)?;
             derivative = (derivative + derivative_ahead) / 2.0;
         }
-        x = &x + derivative * dt;
+        x = &hat + derivative * dt;
         run.report(index, &x, &denoised)?;
     }
     Ok(x)

@@ -12,6 +12,7 @@ const SIGMA_DATA: f64 = 0.5;
 
 pub(super) fn sample_lcm(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
     let last = run.schedule.step_count().saturating_sub(1);
+    let s_noise = run.schedule.settings.s_noise;
     for (index, from, to) in run.schedule.steps() {
         let foreseen = run.denoise(&x, from)?;
         // The boundary condition: at timestep 0 the consistency function is the identity.
@@ -21,7 +22,7 @@ pub(super) fn sample_lcm(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
         let denoised = foreseen * c_out + &x * c_skip;
         x = match index == last {
             true => denoised.shallow_clone(),
-            false => &denoised * to.alpha + run.noise.sample(&x)? * to.sigma,
+            false => &denoised * to.alpha + run.noise.sample(&x)? * (to.sigma * s_noise),
         };
         run.report(index, &x, &denoised)?;
     }

@@ -10,6 +10,7 @@ use rand_mt::Mt;
 use tch::Tensor;
 
 use super::NoiseSource;
+use super::brownian::BrownianTree;
 use crate::error::{Error, Result};
 
 /// One stream a picture, each equal to `torch.randn(..., generator=torch.Generator("cpu"))` after
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct TorchNoise {
     streams: Vec<Stream>,
+    trees: Vec<BrownianTree>,
 }
 
 impl TorchNoise {
@@ -24,15 +26,14 @@ impl TorchNoise {
     pub fn new(seeds: &[u64]) -> Self {
         Self {
             streams: seeds.iter().map(|&seed| Stream::new(seed)).collect(),
+            trees: seeds.iter().map(|&seed| BrownianTree::new(seed)).collect(),
         }
     }
-}
 
-impl NoiseSource for TorchNoise {
-    /// Drawn on the CPU, then moved to the device of `like`: the same picture on every device.
+    /// How many values each picture of `like` has.
     ///
     /// Errors: [`Error::Shape`] unless the batch has as many pictures as there were seeds.
-    fn sample(&mut self, like: &Tensor) -> Result<Tensor> {
+    fn values_each(&self, like: &Tensor) -> Result<usize> {
         let size = like.size();
         if size.first() != Some(&(self.streams.len() as i64)) {
             return Err(Error::Shape {
@@ -41,27 +42,54 @@ impl NoiseSource for TorchNoise {
                 expected: format!("a batch of {}", self.streams.len()),
             });
         }
-        let values_each = size.iter().skip(1).product::<i64>() as usize;
+        Ok(size.iter().skip(1).product::<i64>() as usize)
+    }
+}
+
+/// A tensor of the shape and on the device of `like`.
+fn tensor_like(values: &[f32], like: &Tensor) -> Result<Tensor> {
+    let noise = Tensor::f_from_slice(values)?.f_view(like.size().as_slice())?;
+    Ok(noise.f_to_device(like.device())?)
+}
+
+impl NoiseSource for TorchNoise {
+    /// Drawn on the CPU, then moved to the device of `like`: the same picture on every device.
+    ///
+    /// Errors: [`Error::Shape`] unless the batch has as many pictures as there were seeds.
+    fn sample(&mut self, like: &Tensor) -> Result<Tensor> {
+        let values_each = self.values_each(like)?;
         let values: Vec<f32> = self
             .streams
             .iter_mut()
             .flat_map(|stream| stream.randn(values_each))
             .collect();
-        let noise = Tensor::f_from_slice(&values)?.f_view(size.as_slice())?;
-        Ok(noise.f_to_device(like.device())?)
+        tensor_like(&values, like)
+    }
+
+    /// One Brownian motion a picture, which takes nothing from the streams.
+    ///
+    /// Errors: [`Error::Shape`] unless the batch has as many pictures as there were seeds.
+    fn between(&mut self, like: &Tensor, from: f64, to: f64) -> Result<Tensor> {
+        let values_each = self.values_each(like)?;
+        let values: Vec<f32> = self
+            .trees
+            .iter_mut()
+            .flat_map(|tree| tree.between(from, to, values_each))
+            .collect();
+        tensor_like(&values, like)
     }
 }
 
 /// One `torch.Generator("cpu")`.
 #[derive(Clone, Debug)]
-struct Stream {
+pub(super) struct Stream {
     engine: Mt,
     /// The second value of the last pair that was drawn one by one.
     next_normal: Option<f64>,
 }
 
 impl Stream {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             engine: Mt::new(seed as u32),
             next_normal: None,
@@ -69,7 +97,7 @@ impl Stream {
     }
 
     /// `torch.randn(count)`: in blocks if there are enough values for one, else one by one.
-    fn randn(&mut self, count: usize) -> Vec<f32> {
+    pub(super) fn randn(&mut self, count: usize) -> Vec<f32> {
         if count < BLOCK {
             return (0..count).map(|_| self.normal() as f32).collect();
         }

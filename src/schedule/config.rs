@@ -137,32 +137,78 @@ pub struct SchedulerConfig {
 }
 
 /// The scheduler classes that a Stable Diffusion model's file may name, and the sampler that is
-/// drawn with when nobody chose one. Those that Easel has no sampler for go to the closest kin:
-///
-/// - DDPM adds fresh noise at every step, as Euler a does.
-/// - PNDM, DEIS and single-step DPM-Solver are higher-order solvers of the same equation that
-///   DPM++ 2M solves (PNDM is a linear multistep over epsilon, with no corrector): the pictures
-///   agree once the steps suffice.
-/// - LMS is Euler with a longer memory, on Euler's own grid; KDPM2 is second-order like Heun.
-/// - TCD distils as LCM does.
+/// drawn with when nobody chose one. Single-step DPM-Solver has none of its own here: DPM++ 2M solves
+/// the same equation, and the pictures agree once the steps suffice.
 pub const CLASSES: &[(&str, SamplerId)] = &[
     ("DDIMScheduler", SamplerId::Ddim),
-    ("DDPMScheduler", SamplerId::EulerA),
-    ("DEISMultistepScheduler", SamplerId::DpmPp2m),
+    ("DDPMScheduler", SamplerId::Ddpm),
+    ("DEISMultistepScheduler", SamplerId::Deis),
     ("DPMSolverMultistepScheduler", SamplerId::DpmPp2m),
-    ("DPMSolverSDEScheduler", SamplerId::DpmPp2mSde),
+    ("DPMSolverSDEScheduler", SamplerId::DpmPpSde),
     ("DPMSolverSinglestepScheduler", SamplerId::DpmPp2m),
     ("EulerAncestralDiscreteScheduler", SamplerId::EulerA),
     ("EulerDiscreteScheduler", SamplerId::Euler),
     ("HeunDiscreteScheduler", SamplerId::Heun),
-    ("KDPM2AncestralDiscreteScheduler", SamplerId::EulerA),
-    ("KDPM2DiscreteScheduler", SamplerId::Heun),
+    ("KDPM2AncestralDiscreteScheduler", SamplerId::Dpm2A),
+    ("KDPM2DiscreteScheduler", SamplerId::Dpm2),
     ("LCMScheduler", SamplerId::Lcm),
-    ("LMSDiscreteScheduler", SamplerId::Euler),
-    ("PNDMScheduler", SamplerId::DpmPp2m),
-    ("TCDScheduler", SamplerId::Lcm),
+    ("LMSDiscreteScheduler", SamplerId::Lms),
+    ("PNDMScheduler", SamplerId::Pndm),
+    ("SASolverScheduler", SamplerId::SaSolver),
+    ("TCDScheduler", SamplerId::Tcd),
     ("UniPCMultistepScheduler", SamplerId::UniPc),
 ];
+
+/// Whose noise levels a sampler walks down: diffusers' classes are of four kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Fractional timesteps, in the space `x0 + sigma * noise`: k-diffusion's samplers.
+    AlphaOne,
+    /// Whole timesteps, in the variance-preserving space: the solvers over lambda.
+    Multistep,
+    /// Training steps: DDIM and its like.
+    Trained,
+    /// The few training steps that a model was distilled on.
+    Distilled,
+}
+
+impl Kind {
+    pub(super) fn of(sampler: SamplerId) -> Self {
+        match sampler {
+            SamplerId::Euler
+            | SamplerId::EulerA
+            | SamplerId::Heun
+            | SamplerId::Dpm2
+            | SamplerId::Dpm2A
+            | SamplerId::DpmPpSde
+            | SamplerId::DpmPp2sA
+            | SamplerId::DpmPp3mSde
+            | SamplerId::Lms
+            | SamplerId::Restart
+            | SamplerId::Ipndm
+            | SamplerId::EulerCfgPp => Self::AlphaOne,
+            SamplerId::DpmPp2m
+            | SamplerId::DpmPp2mSde
+            | SamplerId::DpmPp2mSdeHeun
+            | SamplerId::UniPc
+            | SamplerId::UniPcBh2
+            | SamplerId::Deis
+            | SamplerId::SaSolver => Self::Multistep,
+            SamplerId::Ddim | SamplerId::DdimCfgPp | SamplerId::Ddpm | SamplerId::Pndm => {
+                Self::Trained
+            }
+            SamplerId::Lcm | SamplerId::Tcd => Self::Distilled,
+        }
+    }
+}
+
+/// Whether it is one of those that diffusers' DPMSolverMultistepScheduler draws.
+pub(super) fn is_dpm_solver(sampler: SamplerId) -> bool {
+    matches!(
+        sampler,
+        SamplerId::DpmPp2m | SamplerId::DpmPp2mSde | SamplerId::DpmPp2mSdeHeun
+    )
+}
 
 /// What diffusers' class of a sampler takes where the file says nothing.
 #[derive(Clone, Copy, Debug)]
@@ -172,9 +218,11 @@ pub(super) struct ClassDefaults {
     pub beta_schedule: BetaSchedule,
     pub timestep_spacing: TimestepSpacing,
     pub clip_sample: bool,
+    pub set_alpha_to_one: bool,
 }
 
 impl ClassDefaults {
+    /// Samplers that diffusers lacks take EulerDiscreteScheduler's.
     pub(super) fn of(sampler: SamplerId) -> Self {
         let most = Self {
             beta_start: 0.0001,
@@ -182,30 +230,32 @@ impl ClassDefaults {
             beta_schedule: BetaSchedule::Linear,
             timestep_spacing: TimestepSpacing::Linspace,
             clip_sample: false,
+            set_alpha_to_one: true,
         };
         match sampler {
-            SamplerId::Euler
-            | SamplerId::EulerA
-            | SamplerId::DpmPp2m
-            | SamplerId::DpmPp2mSde
-            | SamplerId::UniPc => most,
-            SamplerId::Heun => Self {
+            SamplerId::Heun | SamplerId::Dpm2 | SamplerId::Dpm2A | SamplerId::DpmPpSde => Self {
                 beta_start: 0.00085,
                 beta_end: 0.012,
                 ..most
             },
-            SamplerId::Ddim => Self {
+            SamplerId::Ddim | SamplerId::DdimCfgPp | SamplerId::Ddpm => Self {
                 timestep_spacing: TimestepSpacing::Leading,
                 clip_sample: true,
                 ..most
             },
-            SamplerId::Lcm => Self {
+            SamplerId::Pndm => Self {
+                timestep_spacing: TimestepSpacing::Leading,
+                set_alpha_to_one: false,
+                ..most
+            },
+            SamplerId::Lcm | SamplerId::Tcd => Self {
                 beta_start: 0.00085,
                 beta_end: 0.012,
                 beta_schedule: BetaSchedule::ScaledLinear,
                 timestep_spacing: TimestepSpacing::Leading,
                 ..most
             },
+            _ => most,
         }
     }
 }

@@ -10,6 +10,7 @@ mod levels;
 mod noise_table;
 mod numpy;
 mod settings;
+mod sigmas;
 
 pub use config::{
     AlgorithmType, BetaSchedule, CLASSES, FinalSigmas, PredictionType, SchedulerConfig, SolverType,
@@ -23,7 +24,7 @@ use noise_table::NoiseTable;
 use settings::sampler_settings;
 
 use crate::error::{Error, Result};
-use crate::request::{SamplerId, ScheduleId};
+use crate::request::{SamplerId, ScheduleId, Tuning};
 
 /// One noise level: `x = alpha * x0 + sigma * noise`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,9 +90,22 @@ pub struct Schedule {
     /// What standard normal noise is multiplied by to begin.
     pub init_noise_sigma: f64,
     pub settings: SamplerSettings,
+    table: NoiseTable,
 }
 
 impl Schedule {
+    /// A level between the levels, of the space where alpha is 1.
+    pub fn level_at(&self, sigma: f64) -> NoiseLevel {
+        NoiseLevel::with_alpha_one(sigma, self.table.timestep_of(sigma))
+    }
+
+    /// The variance-preserving level of a whole training step, the last one at most.
+    pub fn trained_level(&self, timestep: f64) -> NoiseLevel {
+        let last = self.table.alphas_cumprod.len().saturating_sub(1);
+        let alpha_cumprod = self.table.alphas_cumprod.get((timestep as usize).min(last));
+        NoiseLevel::from_alpha_cumprod(alpha_cumprod.copied().unwrap_or(1.0), timestep)
+    }
+
     /// Every step as its index, the level it begins at and the one it ends at.
     pub fn steps(&self) -> impl Iterator<Item = (usize, NoiseLevel, NoiseLevel)> {
         let pairs = self.levels.iter().zip(&self.landings);
@@ -106,16 +120,27 @@ impl Schedule {
     }
 }
 
-/// The noise levels that `sampler` visits in `steps` steps, for a model with this config.
-///
-/// Errors: [`Error::Request`] if there are too many steps for the schedule (or none), or if the model
-/// predicts noise and the schedule begins where there is nothing else; [`Error::Model`] if the config
-/// asks this sampler for something that is not supported.
+/// [`tuned_schedule`] with nothing tuned.
 pub fn schedule(
     config: &SchedulerConfig,
     sampler: SamplerId,
     schedule: ScheduleId,
     steps: usize,
+) -> Result<Schedule> {
+    tuned_schedule(config, sampler, schedule, steps, &Tuning::default())
+}
+
+/// The noise levels that `sampler` visits in `steps` steps, for a model with this config.
+///
+/// Errors: [`Error::Request`] if there are too many steps for the schedule (or none), if a setting is
+/// out of range, or if the model predicts noise and the schedule begins where there is nothing else;
+/// [`Error::Model`] if the config asks this sampler for something that is not supported.
+pub fn tuned_schedule(
+    config: &SchedulerConfig,
+    sampler: SamplerId,
+    schedule: ScheduleId,
+    steps: usize,
+    tuning: &Tuning,
 ) -> Result<Schedule> {
     let most = config.num_train_timesteps();
     if !(1..=most).contains(&steps) {
@@ -123,6 +148,7 @@ pub fn schedule(
             "{steps} steps cannot be drawn: this model takes 1 to {most}"
         )));
     }
+    check(tuning)?;
     let walk = Walk {
         table: NoiseTable::new(config, sampler)?,
         spread: Spread::new(config, sampler, schedule)?,
@@ -130,16 +156,48 @@ pub fn schedule(
         sampler,
         schedule,
         steps,
+        tuning,
     };
     let (levels, landings) = walk.levels()?;
     walk.check(&levels)?;
     walk.warn();
     Ok(Schedule {
         init_noise_sigma: walk.init_noise_sigma(&levels),
-        settings: sampler_settings(config, sampler)?,
+        settings: sampler_settings(config, sampler, tuning)?,
         levels,
         landings,
+        table: walk.table,
     })
+}
+
+/// Errors: [`Error::Request`] for a setting outside what the formulas stand.
+fn check(tuning: &Tuning) -> Result<()> {
+    const LEAST_SIGMA: f64 = 1e-4;
+    let ranges = [
+        ("Eta", tuning.eta, 0.0, 1.0),
+        ("Sigma churn", tuning.s_churn, 0.0, 1000.0),
+        ("Sigma noise", tuning.s_noise, 0.0, 2.0),
+        ("Rho", tuning.rho, 0.01, 100.0),
+        ("The smallest sigma", tuning.sigma_min, LEAST_SIGMA, 1e4),
+        ("The largest sigma", tuning.sigma_max, LEAST_SIGMA, 1e4),
+    ];
+    for (name, value, least, most) in ranges {
+        if let Some(value) = value
+            && !(least..=most).contains(&value)
+        {
+            return Err(Error::Request(format!(
+                "{name} must be from {least} to {most}; {value} was asked for"
+            )));
+        }
+    }
+    if let (Some(min), Some(max)) = (tuning.sigma_min, tuning.sigma_max)
+        && min >= max
+    {
+        return Err(Error::Request(format!(
+            "The smallest sigma ({min}) must be below the largest ({max})"
+        )));
+    }
+    Ok(())
 }
 
 /// What a model's file asks for, and this sampler cannot do.

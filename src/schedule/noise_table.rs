@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::request::SamplerId;
 
 use super::config::{BetaSchedule, ClassDefaults, SchedulerConfig};
-use super::numpy::{linspace, torch_linspace};
+use super::numpy::torch_linspace;
 
 /// One entry a training step, the cleanest first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct NoiseTable {
     /// `alpha^2` of the variance-preserving space. With zero terminal SNR the last one is 0.
     pub alphas_cumprod: Vec<f32>,
@@ -59,6 +59,17 @@ impl NoiseTable {
         (to - from) * fraction + from
     }
 
+    /// The same, as k-diffusion interpolates: between the logarithms (`external.py`,
+    /// `DiscreteSchedule.t_to_sigma`).
+    pub(super) fn sigma_between_logs(&self, timestep: f64) -> f64 {
+        let last = self.log_sigmas.len().saturating_sub(1);
+        let low = (timestep.max(0.0).floor() as usize).min(last);
+        let high = (low + 1).min(last);
+        let (from, to) = (self.log_sigmas[low], self.log_sigmas[high]);
+        let fraction = (timestep - low as f64).clamp(0.0, 1.0);
+        ((1.0 - fraction) * f64::from(from) + fraction * f64::from(to)).exp()
+    }
+
     /// The fractional training step whose sigma this is (diffusers' `_sigma_to_t`).
     pub(super) fn timestep_of(&self, sigma: f64) -> f64 {
         let log_sigma = sigma.max(1e-10).ln();
@@ -74,27 +85,26 @@ impl NoiseTable {
     }
 }
 
-/// `steps` sigmas from `max` to `min`, denser where they are small
-/// (Karras et al., 2206.00364, equation 5, with rho 7).
-pub(super) fn karras(max: f64, min: f64, steps: usize) -> Vec<f64> {
-    const RHO: f64 = 7.0;
-    let (max_inv_rho, min_inv_rho) = (max.powf(1.0 / RHO), min.powf(1.0 / RHO));
-    linspace(0.0, 1.0, steps)
-        .map(|ramp| (max_inv_rho + ramp * (min_inv_rho - max_inv_rho)).powf(RHO))
-        .collect()
-}
-
-/// `steps` sigmas from `max` to `min`, each the same share of the one before.
-pub(super) fn exponential(max: f64, min: f64, steps: usize) -> Vec<f64> {
-    linspace(max.ln(), min.ln(), steps).map(f64::exp).collect()
-}
-
 /// Whether the class of this sampler moves its last noise level to pure noise.
 ///
-/// HeunDiscreteScheduler has no such key and draws on from the levels as they are; [`super::schedule`]
-/// says so in the log.
-fn zero_snr(config: &SchedulerConfig, sampler: SamplerId) -> bool {
-    config.rescale_betas_zero_snr && sampler != SamplerId::Heun
+/// The others have no such key and draw on from the levels as they are; [`super::schedule`] says so
+/// in the log.
+pub(super) fn zero_snr(config: &SchedulerConfig, sampler: SamplerId) -> bool {
+    config.rescale_betas_zero_snr && knows_zero_snr(sampler)
+}
+
+pub(super) fn knows_zero_snr(sampler: SamplerId) -> bool {
+    !matches!(
+        sampler,
+        SamplerId::Heun
+            | SamplerId::Dpm2
+            | SamplerId::Dpm2A
+            | SamplerId::DpmPpSde
+            | SamplerId::Lms
+            | SamplerId::Pndm
+            | SamplerId::Deis
+            | SamplerId::SaSolver
+    )
 }
 
 fn betas(config: &SchedulerConfig, sampler: SamplerId) -> Vec<f32> {

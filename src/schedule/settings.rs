@@ -1,10 +1,10 @@
 //! What of a scheduler config the samplers themselves read, each with what its class in diffusers
 //! 0.42.1 takes where the file says nothing.
 
-use super::config::{ClassDefaults, PredictionType, SchedulerConfig, SolverType};
+use super::config::{ClassDefaults, PredictionType, SchedulerConfig, SolverType, is_dpm_solver};
 use super::unsupported;
 use crate::error::Result;
-use crate::request::SamplerId;
+use crate::request::{SamplerId, Tuning};
 
 /// What of a scheduler config the samplers themselves read, with the defaults of their classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,12 @@ pub struct SamplerSettings {
     pub disable_corrector: Vec<usize>,
     /// LCM: how fast its boundary condition fades.
     pub timestep_scaling: f64,
+    /// The share of fresh noise.
+    pub eta: f64,
+    /// How much noise is added before a step: Euler, Heun, DPM2.
+    pub s_churn: f64,
+    /// What fresh noise is multiplied by.
+    pub s_noise: f64,
 }
 
 /// How a foreseen picture is kept in range. Meant for models over pixels.
@@ -44,8 +50,9 @@ pub enum Clamp {
 pub(super) fn sampler_settings(
     config: &SchedulerConfig,
     sampler: SamplerId,
+    tuning: &Tuning,
 ) -> Result<SamplerSettings> {
-    if sampler == SamplerId::UniPc && config.predict_x0 == Some(false) {
+    if is_unipc(sampler) && config.predict_x0 == Some(false) {
         return Err(unsupported("predict_x0 is false: choose another sampler"));
     }
     if sampler == SamplerId::Euler {
@@ -71,7 +78,23 @@ pub(super) fn sampler_settings(
         euler_at_final: config.euler_at_final,
         disable_corrector: config.disable_corrector.clone(),
         timestep_scaling: config.timestep_scaling.unwrap_or(10.0),
+        eta: tuning.eta.unwrap_or(usual_eta(sampler)),
+        s_churn: tuning.s_churn.unwrap_or(0.0),
+        s_noise: tuning.s_noise.unwrap_or(1.0),
     })
+}
+
+fn is_unipc(sampler: SamplerId) -> bool {
+    matches!(sampler, SamplerId::UniPc | SamplerId::UniPcBh2)
+}
+
+/// diffusers' and k-diffusion's own values.
+fn usual_eta(sampler: SamplerId) -> f64 {
+    match sampler {
+        SamplerId::Ddim => 0.0,
+        SamplerId::Tcd => 0.3,
+        _ => 1.0,
+    }
 }
 
 /// Which of `thresholding` and `clip_sample` diffusers' class of the sampler knows.
@@ -84,12 +107,16 @@ fn clamp(config: &SchedulerConfig, sampler: SamplerId) -> Clamp {
         ratio: config.dynamic_thresholding_ratio.unwrap_or(0.995),
         max: config.sample_max_value.unwrap_or(1.0),
     };
+    let both = matches!(
+        sampler,
+        SamplerId::Ddim | SamplerId::DdimCfgPp | SamplerId::Ddpm | SamplerId::Lcm
+    );
+    let thresholds = is_dpm_solver(sampler)
+        || is_unipc(sampler)
+        || matches!(sampler, SamplerId::Deis | SamplerId::SaSolver);
     match sampler {
-        SamplerId::Ddim | SamplerId::Lcm if config.thresholding => dynamic,
-        SamplerId::Ddim | SamplerId::Lcm | SamplerId::Heun if clips => range,
-        SamplerId::DpmPp2m | SamplerId::DpmPp2mSde | SamplerId::UniPc if config.thresholding => {
-            dynamic
-        }
+        _ if config.thresholding && (both || thresholds) => dynamic,
+        _ if clips && (both || sampler == SamplerId::Heun) => range,
         _ => Clamp::None,
     }
 }
@@ -97,9 +124,9 @@ fn clamp(config: &SchedulerConfig, sampler: SamplerId) -> Clamp {
 /// "2M" is of order two by its name: a config that asks DPM-Solver for three gets two.
 fn solver_order(config: &SchedulerConfig, sampler: SamplerId) -> usize {
     let order = config.solver_order.unwrap_or(2);
-    match sampler {
-        SamplerId::DpmPp2m | SamplerId::DpmPp2mSde => order.min(2),
-        _ => order,
+    match is_dpm_solver(sampler) {
+        true => order.min(2),
+        false => order,
     }
 }
 
@@ -107,8 +134,8 @@ fn solver_order(config: &SchedulerConfig, sampler: SamplerId) -> usize {
 fn solver_type(config: &SchedulerConfig, sampler: SamplerId) -> SolverType {
     match (sampler, config.solver_type) {
         (SamplerId::UniPc, Some(SolverType::Bh1)) => SolverType::Bh1,
-        (SamplerId::UniPc, _) => SolverType::Bh2,
-        (_, Some(SolverType::Heun)) => SolverType::Heun,
+        (SamplerId::UniPc | SamplerId::UniPcBh2, _) => SolverType::Bh2,
+        (SamplerId::DpmPp2mSdeHeun, _) | (_, Some(SolverType::Heun)) => SolverType::Heun,
         _ => SolverType::Midpoint,
     }
 }

@@ -204,7 +204,10 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<ModelCard>) {
 
 fn is_checkpoint(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"))
+    ending.is_some_and(|ending| {
+        let known = ["safetensors", "ckpt"];
+        known.iter().any(|known| ending.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Model folders are full of other things (LoRAs, VAEs): what cannot be drawn with is left out.
@@ -217,7 +220,64 @@ fn card(path: &Path) -> Option<ModelCard> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// A checkpoint of which only the header is there; its weights are a hole in the file.
+    fn checkpoint(path: &Path) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let case = root.join("tests/reference/data/checkpoints/sd1.json");
+        let case: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(case).unwrap()).unwrap();
+        let stored: BTreeMap<String, Vec<u64>> =
+            serde_json::from_value(case["stored"].clone()).unwrap();
+        let mut end = 0;
+        let mut header = serde_json::Map::new();
+        for (name, shape) in stored {
+            let begin = end;
+            end += 2 * shape.iter().product::<u64>();
+            let tensor =
+                serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [begin, end]});
+            header.insert(name, tensor);
+        }
+        let header = serde_json::Value::from(header).to_string();
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &bytes).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(bytes.len() as u64 + end).unwrap();
+    }
+
+    #[test]
+    fn the_folders_of_other_programs_are_taken_as_they_are() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        checkpoint(&place("models/Stable-diffusion/mine.safetensors"));
+        checkpoint(&place("models/Stable-diffusion/anime/theirs.SAFETENSORS"));
+        checkpoint(&place("checkpoints/comfy.safetensors"));
+        for other in [
+            "models/VAE/vae.safetensors",
+            "models/Lora/style.safetensors",
+            "checkpoints/broken.ckpt",
+        ] {
+            std::fs::create_dir_all(place(other).parent().unwrap()).unwrap();
+            std::fs::write(place(other), "not a checkpoint").unwrap();
+        }
+        let mut found = Vec::new();
+        collect(root.path(), SEARCH_DEPTH, &mut found);
+        found.sort_by_key(|card| card.name.clone());
+        let names: Vec<&str> = found.iter().map(|card| card.name.as_str()).collect();
+        assert_eq!(names, ["comfy", "mine", "theirs"]);
+        let mine = &found[1];
+        assert_eq!(
+            mine.path,
+            Some(place("models/Stable-diffusion/mine.safetensors"))
+        );
+        assert_eq!(mine.family, "Stable Diffusion 1");
+        assert_eq!((mine.chunk_tokens, mine.latent_factor), (75, 2));
+    }
 
     #[test]
     fn a_panic_over_one_file_is_the_answer_about_that_file() {

@@ -48,6 +48,7 @@ struct Loaded {
 struct ModelKey {
     /// `None`: the model that ships.
     path: Option<PathBuf>,
+    vae: Option<PathBuf>,
     device: Device,
     kind: Kind,
 }
@@ -81,7 +82,7 @@ impl Engine {
                     dtype,
                 } => {
                     if let Err(error) =
-                        self.guarded(|engine| engine.load(model.as_deref(), device, dtype))
+                        self.guarded(|engine| engine.load(model.as_deref(), None, device, dtype))
                     {
                         self.send(Event::ModelFailed {
                             model,
@@ -125,7 +126,12 @@ impl Engine {
 
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
-        self.load(request.model.as_deref(), request.device, request.dtype)?;
+        self.load(
+            request.model.as_deref(),
+            request.vae.as_deref(),
+            request.device,
+            request.dtype,
+        )?;
         let upscaler_path = self.upscaler_for(request)?;
         let device = self.loaded()?.key.device;
         if let Some(path) = &upscaler_path {
@@ -219,12 +225,14 @@ impl Engine {
     fn load(
         &mut self,
         path: Option<&Path>,
+        vae: Option<&Path>,
         device: DeviceChoice,
         dtype: DtypeChoice,
     ) -> Result<()> {
         let device = device::device(device)?;
         let key = ModelKey {
             path: path.map(Path::to_path_buf),
+            vae: vae.map(Path::to_path_buf),
             device,
             kind: device::kind(dtype, device),
         };
@@ -235,6 +243,10 @@ impl Engine {
         let files = match path {
             Some(path) => ModelFiles::open(path)?,
             None => ModelFiles::open(&starter_folder(&self.config.weights))?,
+        };
+        let files = match vae {
+            Some(vae) => files.with_vae(vae)?,
+            None => files,
         };
         let name = files.card(shipped)?.name;
         let hash = ModelHash::start(files.hashed_file()?)?;

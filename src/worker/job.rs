@@ -16,7 +16,9 @@ use crate::families::StableDiffusion;
 use crate::files;
 use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, Watcher};
-use crate::request::{GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Stage};
+use crate::request::{
+    GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Stage, Tuning,
+};
 
 /// Steps that the speed is measured over.
 const SPEED_STEPS: usize = 8;
@@ -42,8 +44,12 @@ impl<'a> Recorder<'a> {
             model_path: model.card.path.clone(),
             steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
             guidance_scale: plan.guidance_scale,
+            guidance_rescale: plan.guidance_rescale,
+            clip_skip: plan.clip_skip,
+            vae_path: model.vae_path.clone(),
             sampler: plan.sampler,
             schedule: plan.schedule_id,
+            tuning: plan.tuning,
             width_px: plan.width_px,
             height_px: plan.height_px,
             upscaler,
@@ -83,9 +89,13 @@ pub(super) fn unknown_settings() -> PictureSettings {
         model_hash: None,
         steps: 0,
         guidance_scale: 0.0,
+        guidance_rescale: 0.0,
+        clip_skip: 1,
+        vae_path: None,
         seed: 0,
         sampler: SamplerId::Euler,
         schedule: ScheduleId::Model,
+        tuning: Tuning::default(),
         width_px: 0,
         height_px: 0,
         upscaler: None,
@@ -105,9 +115,13 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
         negative_prompt: request.negative_prompt.clone(),
         steps: request.steps.unwrap_or_default(),
         guidance_scale: request.guidance_scale.unwrap_or_default(),
+        guidance_rescale: request.guidance_rescale.unwrap_or_default(),
+        clip_skip: request.clip_skip.unwrap_or(1),
+        vae_path: request.vae.clone(),
         seed: request.seed.unwrap_or_default(),
         sampler: request.sampler.unwrap_or(SamplerId::Euler),
         schedule: request.schedule.unwrap_or(ScheduleId::Model),
+        tuning: request.tuning,
         width_px: request.width_px.unwrap_or_default(),
         height_px: request.height_px.unwrap_or_default(),
         ..unknown_settings()

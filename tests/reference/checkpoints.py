@@ -12,7 +12,9 @@ output, through diffusers' converters, must be the pipeline's weights again, all
 """
 
 import json
+import os
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -153,23 +155,30 @@ def networks(case):
     return unet.eval(), vae.eval(), text.eval()
 
 
-def checkpoint(case, unet, vae, text):
-    """The tensors of the single file: names and values, sorted by name."""
+def shapes(case, unet, vae, text, layers, blocks):
+    """The tensors of the single file: names and shapes."""
     shapes = dict(TRAINING)
     for name, tensor in unet.state_dict().items():
-        shapes["model.diffusion_model." + unet_name(name, 1)] = list(tensor.shape)
+        shapes["model.diffusion_model." + unet_name(name, layers)] = list(tensor.shape)
     for name, tensor in vae.state_dict().items():
         shape = list(tensor.shape)
-        name = "first_stage_model." + vae_name(name, 2)
+        name = "first_stage_model." + vae_name(name, blocks)
         # Attention is made of convolutions there.
         shapes[name] = shape + [1, 1] if ".attn_1." in name and len(shape) == 2 else shape
     if case["prefix"].endswith("transformer."):
         for name, tensor in text.state_dict().items():
             shapes[case["prefix"] + "text_model." + name] = list(tensor.shape)
     else:
-        keys = open_clip_keys(TEXT_WIDTH, 96, case["layers"] + 1, 49408, 77)
+        config = text.config
+        keys = open_clip_keys(config.hidden_size, config.intermediate_size, case["layers"] + 1, 49408, 77)
         shapes |= {case["prefix"] + name: shape for name, shape in keys.items()}
-    return {name: value(index, name, shapes[name]) for index, name in enumerate(sorted(shapes))}
+    return shapes
+
+
+def checkpoint(case, unet, vae, text):
+    """The tensors of the single file: names and values, sorted by name."""
+    stored = shapes(case, unet, vae, text, layers=1, blocks=2)
+    return {name: value(index, name, stored[name]) for index, name in enumerate(sorted(stored))}
 
 
 def converted(case, tensors, unet, vae, text):
@@ -186,10 +195,58 @@ def converted(case, tensors, unet, vae, text):
     return {"unet": of_unet, "vae": of_vae, "text_encoder": of_text}
 
 
+def full_size():
+    """Names and shapes of the published checkpoints, without values: made from the configs of their folders."""
+    cases = {
+        "full_sd1": ("sd1", dict(cross_attention_dim=768, attention_head_dim=8), dict(
+            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)),
+        "full_sd2": ("sd2", dict(cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True), dict(
+            hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16)),
+    }
+    for name, (like, unet, text) in cases.items():
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**unet)
+            vae = AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, norm_num_groups=32,
+                down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+            )
+            model = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **text))
+        stored = shapes(CASES[like], unet, vae, model, layers=2, blocks=4)
+        (DATA / f"{name}.json").write_text(json.dumps({"stored": stored}, sort_keys=True) + "\n")
+
+
+def torch_files():
+    """What torch.save writes, today's and of before 1.6, with the same tensors as safetensors beside."""
+    generator = torch.Generator().manual_seed(3)
+    base = torch.randn(6, 8, generator=generator)
+    tensors = {
+        "f32": base, "f16": base.half(), "bf16": base.bfloat16(), "f64": base[:1].double(),
+        "i64": torch.arange(5), "u8": torch.arange(7, dtype=torch.uint8), "flag": torch.tensor([True, False]),
+        "transposed": base.T, "row": base[3], "column": base[:, 2], "scalar": torch.tensor(2.5), "none": torch.zeros(0, 3),
+        "parameter": torch.nn.Parameter(base[:2].clone()),
+    }
+    whole = {
+        "epoch": 3, "global_step": 875000, "note": "ä", "rate": 1e-4, "done": True, "lr_schedulers": [None, ()],
+        "state_dict": OrderedDict(tensors),
+    }
+    torch.save(whole, DATA / "torch_zip.ckpt")
+    torch.save(whole, DATA / "torch_legacy.ckpt", _use_new_zipfile_serialization=False)
+    torch.save(tensors, DATA / "torch_plain.bin")
+    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, DATA / "torch.safetensors")
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, ("touch hostile-file-was-run",)
+
+    torch.save({"state_dict": tensors, "callbacks": Hostile()}, DATA / "torch_hostile.ckpt")
+
+
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
+    torch_files()
+    full_size()
     for name, case in CASES.items():
         unet, vae, text = networks(case)
         tensors = checkpoint(case, unet, vae, text)

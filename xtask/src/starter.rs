@@ -9,12 +9,13 @@ use crate::shell::{self, Result, failed, say};
 use crate::system;
 
 /// What makes the references; CONTRIBUTING.md says why these versions.
-const ORACLE: [&str; 5] = [
+const ORACLE: [&str; 6] = [
     "torch==2.13.0",
     "diffusers==0.42.1",
     "transformers==5.23.0",
     "safetensors",
     "pillow",
+    "peft==0.21.2",
 ];
 
 /// A script of `tests/reference/` and what it is called with.
@@ -37,12 +38,13 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 5] = [
+const SCRIPTS: [Script; 6] = [
     script("models.py", &[], false),
-    script("checkpoints.py", &[], false),
     script("samplers.py", &[], false),
+    script("checkpoints.py", &[], false),
     script("models.py", &["--starter"], true),
     script("pipeline.py", &[], true),
+    script("lora.py", &[], true),
 ];
 
 /// What a folder must hold to be a starter: the diffusers layout, what Easel reads, and its licences.

@@ -3,6 +3,7 @@
 
 mod ldm;
 mod single_file;
+mod vae_files;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use self::single_file::SingleFile;
+use self::vae_files::VaeFiles;
 use super::Part;
 use crate::checkpoint::{self, Dtype, TensorHeader};
 use crate::error::{Error, Result};
@@ -57,6 +59,8 @@ pub struct ModelFiles {
     pub text_encoder: ClipConfig,
     pub scheduler: SchedulerConfig,
     layout: Layout,
+    /// Stands in for the model's own.
+    other_vae: Option<VaeFiles>,
     easel: EaselJson,
 }
 
@@ -102,6 +106,11 @@ struct EaselDefaults {
     upscaler: Option<String>,
 }
 
+/// Whether a file or folder holds a VAE that may stand in for a model's own.
+pub fn is_vae(path: &Path) -> bool {
+    VaeFiles::open(path).is_ok()
+}
+
 #[derive(Deserialize)]
 struct ModelIndex {
     _class_name: String,
@@ -131,6 +140,7 @@ impl ModelFiles {
             text_encoder: single.text_encoder()?,
             scheduler: single.scheduler()?,
             layout: Layout::SingleFile(single),
+            other_vae: None,
             easel: EaselJson::default(),
         };
         files.check_parts_fit()?;
@@ -171,11 +181,41 @@ impl ModelFiles {
             scheduler: SchedulerConfig::from_json(&read(&scheduler_path)?)
                 .map_err(|error| within(&scheduler_path, error))?,
             layout: Layout::Folder,
+            other_vae: None,
             easel,
             path: path.to_path_buf(),
         };
         files.check_parts_fit()?;
         Ok(files)
+    }
+
+    /// The same model with the VAE of another file or folder.
+    ///
+    /// Errors: [`Error::Model`] naming the VAE and why it cannot be used, or does not fit the UNet.
+    pub fn with_vae(mut self, path: &Path) -> Result<Self> {
+        let other = VaeFiles::open(path)?;
+        if other.config.latent_channels != self.vae.latent_channels
+            || other.config.factor() != self.vae.factor()
+        {
+            return Err(Error::model(
+                path,
+                format!(
+                    "its latents have {} channels at 1/{} of the size, the model's {} at 1/{}",
+                    other.config.latent_channels,
+                    other.config.factor(),
+                    self.vae.latent_channels,
+                    self.vae.factor()
+                ),
+            ));
+        }
+        self.vae = other.config.clone();
+        self.other_vae = Some(other);
+        Ok(self)
+    }
+
+    /// Where the VAE lies, where it is not the model's own.
+    pub fn vae_path(&self) -> Option<PathBuf> {
+        self.other_vae.as_ref().map(|other| other.path.clone())
     }
 
     /// What the window's picker shows. `shipped`: the model that comes with Easel.
@@ -244,9 +284,10 @@ impl ModelFiles {
 
     fn component(&self, part: Part) -> Result<Component> {
         let files = self.files(part)?;
-        let headers = match &self.layout {
-            Layout::Folder => checkpoint::headers(&files)?,
-            Layout::SingleFile(single) => single.headers(part).to_vec(),
+        let headers = match (&self.layout, &self.other_vae) {
+            (_, Some(other)) if part == Part::Vae => other.headers.clone(),
+            (Layout::Folder, _) => checkpoint::headers(&files)?,
+            (Layout::SingleFile(single), _) => single.headers(part).to_vec(),
         };
         let weights = Weights::new(&self.path, stand_ins(&headers)?);
         let built = self.try_out(part, &weights);
@@ -288,9 +329,10 @@ impl ModelFiles {
         progress: &mut dyn FnMut(f32),
     ) -> Result<Weights> {
         let files = self.files(part)?;
-        let named = match &self.layout {
-            Layout::Folder => checkpoint::load(&files, device, kind, progress),
-            Layout::SingleFile(single) => {
+        let named = match (&self.layout, &self.other_vae) {
+            (_, Some(other)) if part == Part::Vae => other.load(device, kind, progress),
+            (Layout::Folder, _) => checkpoint::load(&files, device, kind, progress),
+            (Layout::SingleFile(single), _) => {
                 let pieces = |key: &str| single.pieces(part, key);
                 checkpoint::load_pieces(&files, &pieces, device, kind, progress)
             }
@@ -300,9 +342,12 @@ impl ModelFiles {
 
     /// The files that hold the weights of one network.
     fn files(&self, part: Part) -> Result<Vec<PathBuf>> {
-        match &self.layout {
-            Layout::Folder => checkpoint::find_weights(&self.path.join(part.name()), part.stem()),
-            Layout::SingleFile(single) => Ok(vec![single.file.clone()]),
+        match (&self.layout, &self.other_vae) {
+            (_, Some(other)) if part == Part::Vae => Ok(other.files.clone()),
+            (Layout::Folder, _) => {
+                checkpoint::find_weights(&self.path.join(part.name()), part.stem())
+            }
+            (Layout::SingleFile(single), _) => Ok(vec![single.file.clone()]),
         }
     }
 

@@ -148,7 +148,11 @@ impl SingleFile {
         if let Some(last) = depths.last_mut() {
             *last = middle.max(1);
         }
-        let native = 512 / self.vae_factor();
+        let native_px = match (self.generation, self.prediction) {
+            (Generation::Two, PredictionType::VPrediction) => 768,
+            _ => 512,
+        };
+        let native = native_px / self.vae_factor();
         let config = json!({
             "in_channels": shapes.second("conv_in.weight"),
             "out_channels": shapes.first("conv_out.weight"),
@@ -274,7 +278,7 @@ impl Shapes<'_> {
     }
 }
 
-fn cut(stored: &TensorHeader, piece: &Piece) -> TensorHeader {
+pub(super) fn cut(stored: &TensorHeader, piece: &Piece) -> TensorHeader {
     // What cannot be cut is an error when it is loaded; here it fits no network.
     let shape = piece.cut.shape(&stored.shape).unwrap_or_default();
     let elements: u64 = shape.iter().map(|side| side.unsigned_abs()).product();

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::Scope;
+use super::{Adapters, Scope};
 use crate::error::Result;
 
 /// `weight`: `[out_channels, in_channels, kernel, kernel]`, `bias`: `[out_channels]`.
@@ -12,6 +12,7 @@ pub struct Conv2d {
     bias: Tensor,
     stride: i64,
     padding: i64,
+    adapters: Adapters,
 }
 
 impl Conv2d {
@@ -20,6 +21,7 @@ impl Conv2d {
         Ok(Self {
             weight: scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?,
             bias: scope.tensor("bias", &[out_channels])?,
+            adapters: scope.adapters(&[out_channels, in_channels, kernel, kernel]),
             stride: 1,
             padding: (kernel - 1) / 2,
         })
@@ -35,14 +37,15 @@ impl Conv2d {
 
     /// `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(
+        let y = x.conv2d(
             &self.weight,
             Some(&self.bias),
             [self.stride; 2],
             [self.padding; 2],
             [1, 1],
             1,
-        )
+        );
+        self.adapters.add_conv(x, y, self.stride, self.padding)
     }
 
     /// What the network computes in, and where.

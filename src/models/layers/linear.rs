@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::Scope;
+use super::{Adapters, Scope};
 use crate::error::Result;
 
 /// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
@@ -10,6 +10,7 @@ use crate::error::Result;
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
+    adapters: Adapters,
 }
 
 impl Linear {
@@ -17,6 +18,7 @@ impl Linear {
         Ok(Self {
             weight: weight(scope, in_features, out_features)?,
             bias: Some(scope.tensor("bias", &[out_features])?),
+            adapters: scope.adapters(&[out_features, in_features]),
         })
     }
 
@@ -24,12 +26,14 @@ impl Linear {
         Ok(Self {
             weight: weight(scope, in_features, out_features)?,
             bias: None,
+            adapters: scope.adapters(&[out_features, in_features]),
         })
     }
 
     /// `[..., in_features]` to `[..., out_features]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        let y = x.linear(&self.weight, self.bias.as_ref());
+        self.adapters.add_linear(x, y)
     }
 }
 

@@ -4,6 +4,7 @@
 //! into an error) and check their weights' names and shapes when they are built.
 
 mod activation;
+mod adapter;
 mod attention;
 mod config;
 mod conv;
@@ -14,6 +15,7 @@ mod time;
 mod weights;
 
 pub use activation::Activation;
+pub use adapter::{Adapters, Branch};
 pub use attention::{Mask, attention};
 pub use config::{Fields, PerBlock};
 pub use conv::Conv2d;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use super::Adapters;
 use crate::error::{Error, Result};
 
 /// A file of the wrong kind lacks hundreds of tensors; a few names say as much.
@@ -22,6 +23,7 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
     used: RefCell<BTreeSet<String>>,
     missing: RefCell<Vec<String>>,
+    adapters: RefCell<BTreeMap<String, Adapters>>,
 }
 
 impl Weights {
@@ -32,6 +34,7 @@ impl Weights {
             tensors,
             used: RefCell::default(),
             missing: RefCell::default(),
+            adapters: RefCell::default(),
         }
     }
 
@@ -55,6 +58,11 @@ impl Weights {
             .filter(|name| !used.contains(*name))
             .cloned()
             .collect()
+    }
+
+    /// Where side branches can be attached to the layers built so far, by the layers' names.
+    pub fn adapters(&self) -> BTreeMap<String, Adapters> {
+        self.adapters.borrow().clone()
     }
 
     /// Every network's last word while it is built.
@@ -157,6 +165,14 @@ impl<'a> Scope<'a> {
     /// Marks a tensor that is stored but says nothing (`position_ids`) as used.
     pub fn ignore(&self, name: &str) {
         self.weights.used.borrow_mut().insert(self.full(name));
+    }
+
+    /// Side branches of the layer here, whose weight has this shape; none yet.
+    pub fn adapters(&self, shape: &[i64]) -> Adapters {
+        let adapters = Adapters::new(shape);
+        let mut all = self.weights.adapters.borrow_mut();
+        all.insert(self.prefix.clone(), adapters.clone());
+        adapters
     }
 
     /// An error about what is found at this place.

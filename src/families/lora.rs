@@ -1,0 +1,149 @@
+//! Which layer of a model a LoRA file's name means, and putting its branches there.
+//!
+//! Names as kohya-ss/sd-scripts `networks/lora.py` and diffusers `loaders/lora_conversion_utils.py`
+//! 0.42.1 write them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind};
+
+use super::Part;
+use crate::checkpoint::load_lora;
+use crate::error::{Error, Result};
+use crate::models::layers::{Adapters, Branch};
+
+/// A LoRA file and how much it counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lora {
+    pub path: PathBuf,
+    /// For the UNet; 1 is as trained.
+    pub unet_weight: f64,
+    pub text_encoder_weight: f64,
+}
+
+/// Every layer of a model that branches can be attached to.
+#[derive(Debug, Default)]
+pub(super) struct Attachable {
+    /// By each name that a file may use.
+    layers: BTreeMap<String, (Part, Adapters)>,
+}
+
+impl Attachable {
+    /// Adds the layers of one network, by the names of its checkpoint.
+    pub fn add(&mut self, part: Part, layers: BTreeMap<String, Adapters>) {
+        for (name, adapters) in layers {
+            for alias in aliases(part, &name) {
+                self.layers.insert(alias, (part, adapters.clone()));
+            }
+        }
+    }
+
+    /// Removes the branches of every layer.
+    pub fn clear(&self) {
+        self.layers
+            .values()
+            .for_each(|(_, adapters)| adapters.clear());
+    }
+
+    /// Attaches a file's branches. Returns the names in it that no layer has.
+    ///
+    /// Errors: [`Error::Model`] where the file is broken or made for another kind of model.
+    pub fn attach(&self, lora: &Lora, device: Device, kind: Kind) -> Result<Vec<String>> {
+        let mut unknown = Vec::new();
+        let pairs = load_lora(&lora.path, device, kind)?;
+        let count = pairs.len();
+        for (name, pair) in pairs {
+            let Some((part, adapters)) = self.find(&name) else {
+                unknown.push(name);
+                continue;
+            };
+            let weight = match part {
+                Part::Unet => lora.unet_weight,
+                Part::TextEncoder => lora.text_encoder_weight,
+                Part::Vae => 0.0,
+            };
+            let branch = Branch {
+                down: pair.down,
+                mid: pair.mid,
+                up: pair.up,
+                scale: pair.scale * weight,
+            };
+            adapters
+                .attach(branch)
+                .map_err(|error| misfit(&lora.path, &name, &error))?;
+        }
+        if unknown.len() == count {
+            return Err(Error::model(
+                &lora.path,
+                "none of its layers is one of this model's: it was made for another kind of model",
+            ));
+        }
+        Ok(unknown)
+    }
+
+    fn find(&self, name: &str) -> Option<&(Part, Adapters)> {
+        let name = name.replace(".processor.", ".");
+        let name = name.strip_prefix("base_model.model.").unwrap_or(&name);
+        self.layers
+            .get(name)
+            .or_else(|| self.layers.get(&format!("{name}.0")))
+    }
+}
+
+fn misfit(path: &Path, name: &str, error: &Error) -> Error {
+    let why = format!("its layer {name} does not fit this model: {error}");
+    Error::model(path, why)
+}
+
+/// The names that files use for a layer.
+fn aliases(part: Part, name: &str) -> Vec<String> {
+    let bare = name.strip_prefix("text_model.").unwrap_or(name);
+    let flat = bare.replace('.', "_");
+    match part {
+        Part::Unet => vec![format!("unet.{bare}"), format!("lora_unet_{flat}")],
+        Part::TextEncoder => vec![
+            format!("text_encoder.text_model.{bare}"),
+            format!("text_encoder.{bare}"),
+            format!("lora_te_text_model_{flat}"),
+            format!("lora_te1_text_model_{flat}"),
+        ],
+        Part::Vae => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_finds_its_layer() {
+        let layers = |names: &[&str]| {
+            let adapters = |name: &&str| ((*name).to_owned(), Adapters::new(&[4, 4]));
+            names.iter().map(adapters).collect()
+        };
+        let mut all = Attachable::default();
+        all.add(
+            Part::Unet,
+            layers(&["down_blocks.0.attn1.to_q", "down_blocks.0.attn1.to_out.0"]),
+        );
+        all.add(
+            Part::TextEncoder,
+            layers(&["text_model.encoder.layers.0.self_attn.q_proj"]),
+        );
+        for name in [
+            "lora_unet_down_blocks_0_attn1_to_q",
+            "unet.down_blocks.0.attn1.to_q",
+            "unet.down_blocks.0.attn1.processor.to_q",
+            "base_model.model.unet.down_blocks.0.attn1.to_q",
+            "lora_unet_down_blocks_0_attn1_to_out_0",
+            "unet.down_blocks.0.attn1.processor.to_out",
+            "lora_te_text_model_encoder_layers_0_self_attn_q_proj",
+            "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
+            "text_encoder.encoder.layers.0.self_attn.q_proj",
+        ] {
+            assert!(all.find(name).is_some(), "{name}");
+        }
+        assert!(all.find("lora_unet_down_blocks_0_attn2_to_q").is_none());
+    }
+}

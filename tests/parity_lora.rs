@@ -1,0 +1,121 @@
+//! LoRAs on the model that ships, beside diffusers 0.42.1 with peft (`tests/reference/lora.py`).
+//!
+//! Compared: the latents after four steps, with the same LoRA in kohya's and in peft's spelling, on
+//! linear layers, a projection that may be a convolution, a 3x3 convolution, and the text encoder.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod common;
+#[path = "common/drawing.rs"]
+mod drawing;
+
+use std::path::{Path, PathBuf};
+
+use easel::error::Error;
+use easel::families::{Lora, StableDiffusion};
+use easel::request::{GenerationRequest, SamplerId};
+use tch::{Device, Kind, Tensor};
+
+/// Side branches add in another order than peft does; four guided steps multiply f32 rounding.
+const TOLERANCE: f64 = 1e-4;
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/reference/data/starter")
+        .join(name)
+}
+
+fn lora(path: PathBuf, weight: f64) -> Lora {
+    Lora {
+        path,
+        unet_weight: weight,
+        text_encoder_weight: weight,
+    }
+}
+
+fn latents(model: &mut StableDiffusion) -> Tensor {
+    let request = GenerationRequest {
+        prompt: "a star, 3d style".to_owned(),
+        steps: Some(4),
+        guidance_scale: Some(3.0),
+        seed: Some(2),
+        sampler: Some(SamplerId::DpmPp2m),
+        ..GenerationRequest::default()
+    };
+    drawing::draw(model, &request).drawn.remove(0).latents
+}
+
+#[test]
+fn both_spellings_draw_what_diffusers_draws_and_come_and_go() {
+    let want: std::collections::HashMap<_, _> = Tensor::read_safetensors(file("lora.safetensors"))
+        .unwrap()
+        .into_iter()
+        .collect();
+    let mut model = drawing::starter();
+    let without = latents(&mut model);
+    for spelling in ["kohya", "peft"] {
+        let path = file(&format!("lora_{spelling}.safetensors"));
+        let notes = model.set_loras(&[lora(path, 0.8)]).unwrap();
+        assert_eq!(notes, Vec::<String>::new());
+        let with = latents(&mut model);
+        let name = format!("{spelling}.latents");
+        common::compare(&name, &with, &want[&name], TOLERANCE);
+        assert!((&with - &without).abs().max().double_value(&[]) > 0.05);
+    }
+    model.set_loras(&[]).unwrap();
+    assert!(latents(&mut model).equal(&without));
+}
+
+#[test]
+fn two_at_once_add_up() {
+    let mut model = drawing::starter();
+    let path = || file("lora_peft.safetensors");
+    model.set_loras(&[lora(path(), 0.5)]).unwrap();
+    let once = latents(&mut model);
+    model
+        .set_loras(&[lora(path(), 0.2), lora(path(), 0.3)])
+        .unwrap();
+    common::compare("two branches", &latents(&mut model), &once, TOLERANCE);
+}
+
+#[test]
+fn a_file_that_is_no_lora_or_of_another_model_is_refused_and_nothing_stays_attached() {
+    let mut model = drawing::starter();
+    let without = latents(&mut model);
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.safetensors");
+    let tensor = || Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
+    let pair = |layer: &str| {
+        [("lora_down", tensor()), ("lora_up", tensor())]
+            .map(|(half, tensor)| (format!("{layer}.{half}.weight"), tensor))
+    };
+    Tensor::write_safetensors(&pair("lora_unet_input_blocks_1_to_q"), &other).unwrap();
+    let misfit = folder.path().join("misfit.safetensors");
+    let layer = "lora_te_text_model_encoder_layers_0_self_attn_q_proj";
+    Tensor::write_safetensors(&pair(layer), &misfit).unwrap();
+    let half = folder.path().join("half.safetensors");
+    Tensor::write_safetensors(&pair(layer)[..1], &half).unwrap();
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("weights/upscalers/realesr-animevideov3-x4.safetensors");
+    let good = lora(file("lora_kohya.safetensors"), 1.0);
+    for path in [
+        other,
+        misfit,
+        half,
+        checkpoint,
+        folder.path().join("missing"),
+    ] {
+        let error = model.set_loras(&[good.clone(), lora(path.clone(), 1.0)]);
+        assert!(
+            matches!(error, Err(Error::Model { .. })),
+            "{}",
+            path.display()
+        );
+        assert!(latents(&mut model).equal(&without));
+    }
+}
