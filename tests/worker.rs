@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use easel::error::Remedy;
+use easel::error::{Error, Remedy};
+use easel::families::{ModelFiles, StableDiffusion};
+use easel::pipeline::{self, Drawn, GenerationPlan, Upscaler, Watcher};
 use easel::request::{
-    GenerationRequest, PictureFormat, PictureSettings, SaveTarget, Stage, Upscale,
+    GenerationRequest, PictureFormat, PictureSettings, Pixels, SaveTarget, Stage, Upscale,
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, Picture};
 use easel::worker::{Handle, WorkerConfig, start};
@@ -182,6 +184,57 @@ fn a_cancelled_job_shows_what_it_reached_and_writes_nothing() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+/// Asks to stop as soon as the first picture is being enlarged.
+#[derive(Default)]
+struct StopsWhileEnlarging {
+    stop: bool,
+    drawn: Vec<Drawn>,
+}
+
+impl Watcher for StopsWhileEnlarging {
+    fn cancelled(&self) -> bool {
+        self.stop
+    }
+    fn closing(&self) -> bool {
+        false
+    }
+    fn wants_previews(&self) -> bool {
+        false
+    }
+    fn stage(&mut self, _batch: std::ops::Range<usize>, stage: Stage) {
+        self.stop |= stage == Stage::Enlarging;
+    }
+    fn step(&mut self, _batch: std::ops::Range<usize>, _step: usize) {}
+    fn preview(&mut self, _: std::ops::Range<usize>, _: usize, _: Vec<Pixels>) {}
+    fn drawn(&mut self, drawn: Drawn) -> easel::error::Result<()> {
+        self.drawn.push(drawn);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_cancel_while_enlarging_keeps_every_picture_that_is_drawn() {
+    let files = ModelFiles::open(&weights().join("starter")).unwrap();
+    let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
+    let mut model = StableDiffusion::load(&files, true, device, kind, &mut |_| ()).unwrap();
+    let network = weights().join("upscalers/realesr-animevideov3-x4.safetensors");
+    let upscaler = Upscaler::load(&network, device).unwrap();
+    let wanted = GenerationRequest {
+        count: Some(2),
+        ..request(3)
+    };
+    let plan = GenerationPlan::resolve(&wanted, &model, 4, PictureFormat::Png).unwrap();
+    let mut watcher = StopsWhileEnlarging::default();
+    let end = pipeline::generate(&mut model, &plan, Some(&upscaler), &mut watcher);
+    assert!(matches!(end, Err(Error::Cancelled)), "{end:?}");
+    let drawn: Vec<_> = watcher
+        .drawn
+        .iter()
+        .map(|drawn| (drawn.index, drawn.pixels.width_px, drawn.cancelled_after))
+        .collect();
+    assert_eq!(drawn, [(0, 64, Some(3)), (1, 64, Some(3))]);
+}
+
 #[test]
 fn after_a_failed_job_the_next_one_works() {
     let folder = tempfile::tempdir().unwrap();
@@ -247,6 +300,41 @@ fn a_picture_that_cannot_be_saved_is_still_whole() {
         .unwrap()
         .and_then(|recipe| recipe.settings);
     assert_eq!(read.as_ref(), Some(&picture.settings));
+}
+
+#[test]
+fn what_is_to_be_saved_is_saved_before_the_worker_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let settings = serde_json::json!({
+        "prompt": "a fox", "negative_prompt": "", "model_name": "Starter", "steps": 2,
+        "guidance_scale": 4.0, "seed": 7, "sampler": "euler", "schedule": "model",
+        "width_px": 64, "height_px": 64, "output_width_px": 64, "output_height_px": 64,
+        "device": "cpu", "dtype": "f32", "version": "0.1.0",
+    });
+    let picture = Arc::new(Picture {
+        pixels: Pixels {
+            width_px: 64,
+            height_px: 64,
+            rgb: vec![90; 3 * 64 * 64],
+        },
+        settings: serde_json::from_value(settings).unwrap(),
+        path: None,
+        save_failure: None,
+    });
+    let to: Vec<PathBuf> = (0..20)
+        .map(|number| folder.path().join(format!("{number}.png")))
+        .collect();
+    for to in to.iter().cloned() {
+        let picture = Arc::clone(&picture);
+        worker
+            .send_file(FileCommand::SaveAs { picture, to })
+            .unwrap();
+    }
+    drop(worker);
+    for path in to {
+        assert!(path.is_file(), "{}", path.display());
+    }
 }
 
 #[test]

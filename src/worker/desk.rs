@@ -16,16 +16,24 @@ use crate::request::{ModelCard, PictureFormat, SaveTarget};
 /// How deep below a model folder models are looked for.
 const SEARCH_DEPTH: usize = 3;
 
-/// Works until the handle is dropped.
+/// Works until the handle is dropped; what a person asked to be written then is still written.
 pub(super) fn run(config: &WorkerConfig, ends: &Ends) {
     let mut counter = TokenCounter::default();
     while let Ok(command) = ends.files.recv() {
-        if ends.cancelled.closing() {
-            break;
+        if ends.cancelled.closing() && !changes_files(&command) {
+            continue;
         }
         let event = guarded(command, |command| answer(config, &mut counter, command));
         super::send(&ends.events, config, event);
     }
+}
+
+fn changes_files(command: &FileCommand) -> bool {
+    use FileCommand::{Delete, Keep, Restore, SaveAs};
+    matches!(
+        command,
+        Keep { .. } | SaveAs { .. } | Delete { .. } | Restore { .. }
+    )
 }
 
 /// Turns a panic, as a hostile file may bring about in some decoder, into the answer that the

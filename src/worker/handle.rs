@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use super::message::{Command, Event, FileCommand, JobId, PreviewSlot};
 use crate::error::{Error, Result};
@@ -13,7 +14,8 @@ const COMMANDS_WAITING: usize = 1024;
 /// Events that may wait for the window before the worker waits for it.
 const EVENTS_WAITING: usize = 4096;
 
-/// Talks to the worker. Dropping it stops the worker after the UNet call it is in.
+/// Talks to the worker. Dropping it stops the drawing after the UNet call it is in, and waits for the
+/// files that are still to be written.
 #[derive(Debug)]
 pub struct Handle {
     commands: Sender<Command>,
@@ -21,6 +23,8 @@ pub struct Handle {
     events: Receiver<Event>,
     previews: PreviewSlot,
     cancelled: Cancelled,
+    /// The file thread; `None` where a test's script stands in for it.
+    pub(super) desk: Option<JoinHandle<()>>,
 }
 
 /// The worker's end; in tests, the script's.
@@ -92,6 +96,7 @@ pub fn channel() -> (Handle, Ends) {
         events,
         previews,
         cancelled,
+        desk: None,
     };
     (handle, ends)
 }
@@ -128,6 +133,14 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.cancelled.close();
+        // Without these ends the file thread comes to the end of its queue and reports to nobody.
+        self.files = bounded(0).0;
+        self.events = never();
+        if let Some(desk) = self.desk.take()
+            && desk.join().is_err()
+        {
+            log::warn!("the file thread stopped unexpectedly");
+        }
     }
 }
 

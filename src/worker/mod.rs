@@ -15,6 +15,7 @@ mod model_hash;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
@@ -43,20 +44,21 @@ pub struct WorkerConfig {
 /// Errors: [`Error::Panic`] where the system gives no thread.
 pub fn start(config: WorkerConfig) -> Result<Handle> {
     let config = Arc::new(config);
-    let (handle, ends) = channel();
+    let (mut handle, ends) = channel();
     let (desk_config, desk_ends) = (Arc::clone(&config), ends.clone());
-    spawn("easel-files", move || desk::run(&desk_config, &desk_ends))?;
+    handle.desk = Some(spawn("easel-files", move || {
+        desk::run(&desk_config, &desk_ends);
+    })?);
     spawn("easel-engine", move || {
         engine::Engine::new(config, ends).run();
     })?;
     Ok(handle)
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map(drop)
         .map_err(|error| Error::Panic {
             details: format!("the thread {name} could not be started: {error}"),
         })
