@@ -32,8 +32,9 @@ impl Footprint {
         let decoder = pixels
             .saturating_mul(self.vae_channels)
             .saturating_mul(DECODER_COPIES);
-        unet.max(decoder)
-            .saturating_mul(self.batch)
+        // The decoder sees one picture after another.
+        unet.saturating_mul(self.batch)
+            .max(decoder)
             .saturating_mul(self.bytes_a_value)
     }
 
@@ -41,18 +42,24 @@ impl Footprint {
     ///
     /// Errors: [`Error::OutOfMemory`].
     pub fn check(self) -> Result<()> {
-        match available_bytes() {
-            Some(available) if self.bytes() > available => Err(Error::OutOfMemory {
-                details: format!(
-                    "{} x {} pixels need about {} MB; {} MB are free",
-                    self.width_px,
-                    self.height_px,
-                    self.bytes() >> 20,
-                    available >> 20
-                ),
-            }),
-            _ => Ok(()),
-        }
+        check_free(self.bytes(), self.width_px, self.height_px)
+    }
+}
+
+/// Refuses a picture of this size that takes more `bytes` than the machine has free, where that is
+/// known: the system would end the program, not the picture.
+///
+/// Errors: [`Error::OutOfMemory`].
+pub fn check_free(bytes: u64, width_px: u64, height_px: u64) -> Result<()> {
+    match available_bytes() {
+        Some(available) if bytes > available => Err(Error::OutOfMemory {
+            details: format!(
+                "{width_px} x {height_px} pixels need about {} MB; {} MB are free",
+                bytes >> 20,
+                available >> 20
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 

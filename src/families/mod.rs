@@ -12,7 +12,7 @@ mod sd;
 pub use crate::text::tokenizer::ClipTokenizer;
 use lora::Attachable;
 pub use lora::Lora;
-pub use memory::Footprint;
+pub use memory::{Footprint, check_free};
 pub use model_files::{Component, Inspection, ModelFiles, is_vae};
 pub use part::Part;
 pub use sd::StableDiffusion;

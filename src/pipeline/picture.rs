@@ -11,7 +11,7 @@ use crate::request::Pixels;
 pub fn pixels_from_tensor(pictures: &Tensor) -> Result<Vec<Pixels>> {
     let (batch, _, height, width) = pictures.size4()?;
     let bytes = (pictures * 255.0)
-        .round()
+        .round_()
         .f_to_kind(Kind::Uint8)?
         .f_permute([0, 2, 3, 1])?
         .f_to_device(tch::Device::Cpu)?

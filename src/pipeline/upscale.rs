@@ -6,11 +6,15 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::families;
 use crate::models::esrgan::RealEsrganCompact;
 use crate::models::layers::Weights;
 
 /// Side of what a tile adds to the result, in pixels of the input.
 const TILE_PX: i64 = 192;
+/// What a value of the result takes until it is saved: as f32 twice while it is rounded, as a byte in
+/// the picture and in its file.
+const BYTES_A_VALUE: u64 = 4 + 4 + 1 + 1;
 
 /// A loaded enlarging network.
 pub struct Upscaler {
@@ -51,8 +55,9 @@ impl Upscaler {
     pub fn enlarge(&self, pictures: &Tensor, cancelled: &dyn Fn() -> bool) -> Result<Tensor> {
         let (batch, channels, height, width) = pictures.size4()?;
         let factor = i64::from(self.factor());
+        self.check_free(batch, height * factor, width * factor)?;
         let pictures = pictures.f_to_device(self.device)?;
-        let result = Tensor::f_zeros(
+        let mut result = Tensor::f_zeros(
             [batch, channels, height * factor, width * factor],
             (Kind::Float, self.device),
         )?;
@@ -79,7 +84,19 @@ impl Upscaler {
                     .f_copy_(&drawn)?;
             }
         }
-        Ok(result.f_clamp(0.0, 1.0)?)
+        Ok(result.f_clamp_(0.0, 1.0)?)
+    }
+
+    /// Refuses what cannot be held, before the work. Sides are the result's.
+    fn check_free(&self, batch: i64, height: i64, width: i64) -> Result<()> {
+        if self.device.is_cuda() {
+            return Ok(());
+        }
+        let [batch, height, width] = [batch, height, width].map(i64::unsigned_abs);
+        let values = [batch, 3, height, width]
+            .into_iter()
+            .fold(1, u64::saturating_mul);
+        families::check_free(values.saturating_mul(BYTES_A_VALUE), width, height)
     }
 
     /// A tile with as much around it as the network looks at.
@@ -119,5 +136,13 @@ mod tests {
         assert!(worst < 1e-5, "largest difference {worst}");
         let stopped = upscaler.enlarge(&picture, &|| true);
         assert!(matches!(stopped, Err(Error::Cancelled)));
+        // No memory behind it, and none asked for the result.
+        let huge =
+            Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([1, 3, 1 << 20, 1 << 20], false);
+        let refused = upscaler.enlarge(&huge, &|| false);
+        assert!(
+            matches!(refused, Err(Error::OutOfMemory { .. })),
+            "{refused:?}"
+        );
     }
 }
