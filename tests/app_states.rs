@@ -523,7 +523,7 @@ fn a_picture_that_could_not_be_saved_waits_for_another_folder() {
             _ => None,
         });
     let (kept, root) = kept.expect("the picture goes to the new folder");
-    assert!(Arc::ptr_eq(&kept, &picture) && root == PathBuf::from("/elsewhere"));
+    assert!(Arc::ptr_eq(&kept, &picture) && root.as_os_str() == "/elsewhere");
     script.say(Event::Kept {
         picture: kept,
         path: PathBuf::from("/elsewhere/2026-11-25/00001-7.png"),
