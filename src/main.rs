@@ -1,6 +1,6 @@
 //! Chooses between the window and a headless command.
 
-use std::process::{Command as Process, ExitCode};
+use std::process::Command as Process;
 
 use easel::cli::{self, Command};
 use easel::{app, settings};
@@ -11,7 +11,7 @@ const SPIN_COUNT: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 /// The standard's word for the same.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
-fn main() -> ExitCode {
+fn main() {
     let arguments = cli::parse();
     if matches!(
         arguments.command,
@@ -19,15 +19,16 @@ fn main() -> ExitCode {
     ) {
         restart_with_patient_threads();
     }
-    match arguments.command {
+    let code = match arguments.command {
         None | Some(Command::Window) => open_window(arguments.verbose),
         Some(command) => cli::run(command, arguments.verbose),
-    }
+    };
+    cli::leave(code)
 }
 
-fn open_window(verbose: bool) -> ExitCode {
+fn open_window(verbose: bool) -> u8 {
     match app::run(cli::start_worker, settings::default_path()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => cli::DONE,
         Err(error) => cli::report_error(&error, verbose),
     }
 }

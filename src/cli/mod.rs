@@ -10,8 +10,7 @@ mod inspect;
 mod models;
 mod report;
 
-use std::io::IsTerminal;
-use std::process::ExitCode;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -31,6 +30,9 @@ use crate::settings::{self, Settings};
 use crate::worker::message::{Failure, Job, JobId, Preview, PreviewSlot};
 use crate::worker::{self, Handle, WorkerConfig};
 
+/// The exit code of what worked.
+pub const DONE: u8 = 0;
+const FAILED: u8 = 1;
 /// What a shell expects of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 /// Previews that may wait to be written before the drawing waits for them.
@@ -49,26 +51,26 @@ pub fn parse() -> Arguments {
 }
 
 /// Runs a command other than `window` and gives the exit code.
-pub fn run(command: Command, verbose: bool) -> ExitCode {
+pub fn run(command: Command, verbose: bool) -> u8 {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let mut to = Streams {
         out: &mut out,
         err: &mut err,
     };
     match dispatch(command, &mut to) {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Unsaved) => ExitCode::FAILURE,
-        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Outcome::Done) => DONE,
+        Ok(Outcome::Unsaved) => FAILED,
+        Ok(Outcome::Interrupted) => INTERRUPTED,
         Ok(Outcome::Failed(failure)) => {
             write_details(&failure, verbose, &mut to);
-            ExitCode::FAILURE
+            FAILED
         }
         Err(error) => report_error(&error, verbose),
     }
 }
 
 /// One plain line on standard error, its technical cause with `--verbose`; exit code 1.
-pub fn report_error(error: &Error, verbose: bool) -> ExitCode {
+pub fn report_error(error: &Error, verbose: bool) -> u8 {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let mut to = Streams {
         out: &mut out,
@@ -77,7 +79,17 @@ pub fn report_error(error: &Error, verbose: bool) -> ExitCode {
     let failure = Failure::from(error);
     to.err(&failure.message);
     write_details(&failure, verbose, &mut to);
-    ExitCode::FAILURE
+    FAILED
+}
+
+/// Ends the program at once. A usual exit takes libtorch's globals apart while the drawing thread may
+/// still compute with them, which ends in a panic's pages of text or in a crash. What had to be written
+/// is written by now: settings and files when the window and the worker's handle were dropped.
+pub fn leave(code: u8) -> ! {
+    // A reader that has gone away is no reason to stay.
+    let _ = std::io::stdout().flush();
+    // SAFETY: `_exit` takes any number, touches no memory of ours and does not come back.
+    unsafe { libc::_exit(code.into()) }
 }
 
 fn write_details(failure: &Failure, verbose: bool, to: &mut Streams<'_>) {
@@ -184,7 +196,7 @@ fn interrupts() -> Result<Receiver<()>> {
     let before = AtomicBool::new(false);
     ctrlc::set_handler(move || {
         if before.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED.into());
+            leave(INTERRUPTED);
         }
         let _ = asked.try_send(());
     })
