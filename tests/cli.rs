@@ -14,8 +14,8 @@ use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Sessio
 use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, PictureSettings, Pixels, SAMPLERS,
-    SCHEDULES, SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
+    DeviceChoice, DtypeChoice, GenerationRequest, LoraChoice, PictureFormat, PictureSettings,
+    Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -38,6 +38,8 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--model=some/model",
         "--steps=30",
         "--vae=some/vae.safetensors",
+        "--lora=a/style.safetensors:0.8",
+        "--lora=c:/plain.safetensors",
         "--guidance=5.5",
         "--guidance-rescale=0.7",
         "--clip-skip=2",
@@ -59,6 +61,12 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         model: Some(PathBuf::from("some/model")),
         steps: Some(30),
         vae: Some(PathBuf::from("some/vae.safetensors")),
+        loras: [("a/style.safetensors", 0.8), ("c:/plain.safetensors", 1.0)]
+            .map(|(path, weight)| LoraChoice {
+                path: path.into(),
+                weight,
+            })
+            .to_vec(),
         guidance_scale: Some(5.5),
         guidance_rescale: Some(0.7),
         clip_skip: Some(2),
@@ -174,6 +182,7 @@ fn job() -> Job {
         save_to: SaveTarget::Folder(PathBuf::from("pictures")),
         format: PictureFormat::Png,
         latents_to: None,
+        model_folders: Vec::new(),
         previews: true,
     }
 }
@@ -190,6 +199,7 @@ fn settings(seed: u64) -> PictureSettings {
         guidance_rescale: 0.0,
         clip_skip: 1,
         vae_path: None,
+        loras: Vec::new(),
         seed,
         sampler: SamplerId::DpmPp2m,
         schedule: ScheduleId::Model,

@@ -14,8 +14,8 @@ use std::process::Command;
 use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
-    GenerationRequest, PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId,
-    SaveTarget, ScheduleId, Tuning, Upscale,
+    GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES,
+    SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
 };
 use proptest::prelude::*;
 
@@ -31,6 +31,7 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         guidance_rescale: 0.0,
         clip_skip: 1,
         vae_path: None,
+        loras: Vec::new(),
         seed: 1234,
         sampler: SamplerId::DpmPp2m,
         schedule: ScheduleId::Karras,
@@ -994,6 +995,10 @@ prop_compose! {
             guidance_scale,
             guidance_rescale: f64::from(rescale) / 100.0,
             clip_skip,
+            loras: vae
+                .iter()
+                .map(|path| LoraChoice { path: path.into(), weight: f64::from(rescale) / 7.0 })
+                .collect(),
             vae_path: vae.map(PathBuf::from),
             seed,
             sampler: SAMPLERS[sampler].id,
@@ -1037,6 +1042,8 @@ proptest! {
         let settings = PictureSettings {
             prompt: prompt.clone(),
             negative_prompt: String::new(),
+            // In the text they are part of the prompt.
+            loras: Vec::new(),
             ..settings
         };
         let text = output::infotext(&settings).replace('\0', "");

@@ -15,7 +15,8 @@ use easel::error::{Error, Remedy};
 use easel::families::{ModelFiles, StableDiffusion};
 use easel::pipeline::{self, Drawn, GenerationPlan, Upscaler, Watcher};
 use easel::request::{
-    GenerationRequest, PictureFormat, PictureSettings, Pixels, SaveTarget, Stage, Upscale,
+    GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SaveTarget, Stage,
+    Upscale,
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, Picture};
 use easel::worker::{Handle, WorkerConfig, start};
@@ -42,6 +43,7 @@ fn job(id: u64, folder: &Path, request: GenerationRequest) -> Command {
         save_to: SaveTarget::Folder(folder.to_path_buf()),
         format: PictureFormat::Png,
         latents_to: None,
+        model_folders: Vec::new(),
         previews: true,
     })
 }
@@ -334,6 +336,62 @@ fn what_is_to_be_saved_is_saved_before_the_worker_ends() {
     drop(worker);
     for path in to {
         assert!(path.is_file(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_lora_that_the_prompt_names_or_the_request_lists_changes_the_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let loras = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data/starter");
+    let mut id = 0;
+    let mut draw = |request: GenerationRequest| {
+        id += 1;
+        let Command::Generate(mut job) = job(id, folder.path(), request) else {
+            panic!("not a drawing job");
+        };
+        job.model_folders = vec![loras.clone()];
+        worker.send(Command::Generate(job)).unwrap();
+        until_end(&worker, id)
+    };
+    let prompt = |prompt: &str| GenerationRequest {
+        prompt: prompt.to_owned(),
+        ..request(2)
+    };
+    let plain = pictures(&draw(prompt("a star"))).remove(0);
+    let named = pictures(&draw(prompt("a star<lora:lora_peft:0.8>"))).remove(0);
+    let listed = LoraChoice {
+        path: loras.join("lora_peft.safetensors"),
+        weight: 0.8,
+    };
+    let listed = pictures(&draw(GenerationRequest {
+        loras: vec![listed.clone()],
+        ..prompt("a star")
+    }))
+    .remove(0);
+    assert_ne!(named.pixels, plain.pixels);
+    assert_eq!(named.pixels, listed.pixels);
+    let recipe = easel::output::read_recipe(listed.path.as_ref().unwrap())
+        .unwrap()
+        .unwrap();
+    assert!(recipe.infotext.starts_with("a star <lora:lora_peft:0.8>\n"));
+    assert_eq!(
+        pictures(&draw(recipe.request)).remove(0).pixels,
+        listed.pixels
+    );
+    assert_eq!(
+        pictures(&draw(prompt("a star"))).remove(0).pixels,
+        plain.pixels
+    );
+    match draw(prompt("a star <lora:nothing:1>")).last() {
+        Some(Event::Failed { failure, .. }) => {
+            assert!(
+                failure.message.contains("the LoRA nothing"),
+                "{}",
+                failure.message
+            );
+        }
+        other => panic!("{other:?}"),
     }
 }
 

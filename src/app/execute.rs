@@ -99,6 +99,7 @@ impl App {
             save_to: SaveTarget::Library(settings.pictures_folder()),
             format: settings.format,
             latents_to: None,
+            model_folders: settings.model_folders.clone(),
             previews: settings.previews,
         };
         self.queue(

@@ -6,8 +6,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SAMPLERS, SCHEDULES, SamplerId,
-    SaveTarget, ScheduleId, Tuning, Upscale,
+    DeviceChoice, DtypeChoice, GenerationRequest, LoraChoice, PictureFormat, SAMPLERS, SCHEDULES,
+    SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -95,6 +95,11 @@ pub struct Generate {
     /// A VAE, file or folder, in place of the model's own
     #[arg(long, value_name = "PATH")]
     pub vae: Option<PathBuf>,
+
+    /// A LoRA file and how much it counts (1 as trained): `style.safetensors:0.8`; may be repeated.
+    /// A prompt can name LoRAs too: `<lora:style:0.8>`, looked for in the model folders
+    #[arg(long, value_name = "PATH[:WEIGHT]", value_parser = lora)]
+    pub lora: Vec<LoraChoice>,
 
     /// Drawing steps, 1 to 1000: more take longer and can show more detail
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -229,6 +234,7 @@ impl Generate {
             negative_prompt: self.negative.clone(),
             model: self.model.clone(),
             vae: self.vae.clone(),
+            loras: self.lora.clone(),
             steps: self.steps,
             guidance_scale: self.guidance,
             guidance_rescale: self.guidance_rescale,
@@ -370,5 +376,21 @@ fn one_of<T: Copy + Send + Sync + 'static>(
     PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(move |name| {
         let found = table.iter().find(|(known, _, _)| *known == name);
         found.map(|(_, _, value)| *value).ok_or("unknown name")
+    })
+}
+
+/// `PATH` or `PATH:WEIGHT`.
+fn lora(text: &str) -> Result<LoraChoice, String> {
+    let weighted = text.rsplit_once(':').and_then(|(path, weight)| {
+        let weight: f64 = weight.parse().ok()?;
+        Some((path, weight))
+    });
+    let (path, weight) = weighted.unwrap_or((text, 1.0));
+    if path.is_empty() || !weight.is_finite() {
+        return Err("a file, or a file and a number: style.safetensors:0.8".to_owned());
+    }
+    Ok(LoraChoice {
+        path: path.into(),
+        weight,
     })
 }

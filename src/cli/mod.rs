@@ -154,6 +154,7 @@ fn job(arguments: &Generate) -> Job {
         save_to,
         format,
         latents_to: arguments.save_latents.clone(),
+        model_folders: settings.model_folders,
         previews: arguments.preview.is_some(),
     }
 }

@@ -22,6 +22,39 @@ pub struct Lora {
     pub text_encoder_weight: f64,
 }
 
+/// How deep below a model folder LoRAs are looked for.
+const SEARCH_DEPTH: usize = 4;
+
+/// The LoRA file of this name (without its ending, as prompts name it) in or below the folders.
+pub fn find_lora(name: &str, folders: &[&Path]) -> Option<PathBuf> {
+    folders
+        .iter()
+        .find_map(|folder| find_below(name, folder, SEARCH_DEPTH))
+}
+
+fn find_below(name: &str, folder: &Path, depth: usize) -> Option<PathBuf> {
+    let mut below = Vec::new();
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            below.push(path);
+            continue;
+        }
+        let is_weights = matches!(
+            path.extension().and_then(|ending| ending.to_str()),
+            Some("safetensors" | "ckpt" | "pt")
+        );
+        if is_weights && path.file_stem().is_some_and(|stem| stem == name) {
+            return Some(path);
+        }
+    }
+    let deeper = depth.checked_sub(1)?;
+    below.sort();
+    below
+        .iter()
+        .find_map(|folder| find_below(name, folder, deeper))
+}
+
 /// Every layer of a model that branches can be attached to.
 #[derive(Debug, Default)]
 pub(super) struct Attachable {
@@ -115,6 +148,20 @@ fn aliases(part: Part, name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lora_is_found_by_its_name_in_folders_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder
+            .path()
+            .join("models/Lora/style/pixel art.safetensors");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        crate::files::atomic_write(&file, b"").unwrap();
+        let missing = folder.path().join("missing");
+        let folders = [missing.as_path(), folder.path()];
+        assert_eq!(find_lora("pixel art", &folders), Some(file));
+        assert_eq!(find_lora("pixel", &folders), None);
+    }
 
     #[test]
     fn every_spelling_finds_its_layer() {

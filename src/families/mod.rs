@@ -9,9 +9,10 @@ mod model_files;
 mod part;
 mod sd;
 
+pub use crate::text::prompt::loras as prompt_loras;
 pub use crate::text::tokenizer::ClipTokenizer;
 use lora::Attachable;
-pub use lora::Lora;
+pub use lora::{Lora, find_lora};
 pub use memory::{Footprint, check_free};
 pub use model_files::{Component, Inspection, ModelFiles, is_vae};
 pub use part::Part;

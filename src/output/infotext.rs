@@ -6,7 +6,8 @@
 //! (`create_infotext`).
 
 use crate::request::{
-    GenerationRequest, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId, Tuning,
+    GenerationRequest, LoraChoice, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId,
+    Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
@@ -28,11 +29,18 @@ pub fn write(settings: &PictureSettings) -> String {
         plain.push(format!("Hashes: {}", serde_json::json!({ "model": hash })));
     }
     format!(
-        "{}\n{NEGATIVE_PROMPT} {}\n{}",
+        "{}{}\n{NEGATIVE_PROMPT} {}\n{}",
         settings.prompt,
+        loras(settings),
         settings.negative_prompt,
         plain.join(", ")
     )
+}
+
+/// LoRAs that were chosen beside the prompt, as A1111 names them in it.
+fn loras(settings: &PictureSettings) -> String {
+    let tag = |lora: &LoraChoice| format!(" <lora:{}:{}>", lora.name(), lora.weight);
+    settings.loras.iter().map(tag).collect()
 }
 
 /// The settings line, in A1111's order.
@@ -238,7 +246,7 @@ pub fn read(text: &str) -> Reading {
         notes: Vec::new(),
         has_settings: !parts.values.is_empty() || parts.negative_prompt.is_some(),
     };
-    reading.note_loras(&parts.prompt);
+    reading.note_hypernetworks(&parts.prompt);
     reading.request.prompt = parts.prompt;
     if !parts.values.is_empty() {
         reading.interpret(&Values(&parts.values));
@@ -431,21 +439,16 @@ impl Reading {
         }
     }
 
-    /// `<lora:name:weight>` and its like in the prompt.
-    fn note_loras(&mut self, prompt: &str) {
+    /// `<hypernet:name:weight>` in the prompt. LoRAs are applied.
+    fn note_hypernetworks(&mut self, prompt: &str) {
         for tag in prompt.split('<').skip(1) {
             let Some((tag, _)) = tag.split_once('>') else {
                 continue;
             };
             let mut words = tag.split(':');
-            let kind = match words.next() {
-                Some("lora" | "lyco") => "LoRA",
-                Some("hypernet") => "hypernetwork",
-                _ => continue,
-            };
-            if let Some(name) = words.next() {
+            if let (Some("hypernet"), Some(name)) = (words.next(), words.next()) {
                 self.notes.push(format!(
-                    "The prompt names the {kind} {name}, which Easel does not apply."
+                    "The prompt names the hypernetwork {name}, which Easel does not apply."
                 ));
             }
         }
@@ -648,7 +651,7 @@ mod tests {
     #[test]
     fn what_easel_lacks_is_said() {
         let reading = read(
-            "a <lora:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM adaptive, \
+            "a <lora:x:0.8> <hypernet:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM adaptive, \
              CFG scale: 7, Seed: -1, Size: big, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2, \
              VAE: kl-f8.pt, \
              Denoising strength: 0.5, Hires upscale: 2, ADetailer model: face, Version: v1.10.1",

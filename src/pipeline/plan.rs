@@ -5,7 +5,9 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::output;
-use crate::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId, Tuning, new_seed};
+use crate::request::{
+    GenerationRequest, LoraChoice, PictureFormat, SamplerId, ScheduleId, Tuning, new_seed,
+};
 use crate::schedule::{self, Schedule};
 
 /// More than anyone waits for; keeps a typing mistake from filling the disk.
@@ -19,6 +21,8 @@ const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;
 pub struct GenerationPlan {
     pub prompt: String,
     pub negative_prompt: String,
+    /// Beside those that the prompt names.
+    pub loras: Vec<LoraChoice>,
     pub steps: usize,
     pub guidance_scale: f64,
     /// 0 to 1.
@@ -99,6 +103,7 @@ impl GenerationPlan {
         let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone(),
+            loras: request.loras.clone(),
             steps,
             guidance_scale,
             guidance_rescale,

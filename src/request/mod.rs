@@ -29,6 +29,9 @@ pub struct GenerationRequest {
     pub model: Option<PathBuf>,
     /// A VAE, file or folder, that stands in for the model's own.
     pub vae: Option<PathBuf>,
+    /// LoRAs beside those that the prompt names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraChoice>,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<u32>,
     /// Classifier-free guidance scale; 1 and below skips the second pass.
@@ -54,6 +57,22 @@ pub struct GenerationRequest {
     pub upscale: Upscale,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
+}
+
+/// A LoRA file and how much it counts; 1 is as trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraChoice {
+    pub path: PathBuf,
+    #[serde(with = "exact")]
+    pub weight: f64,
+}
+
+impl LoraChoice {
+    /// What a prompt calls it: the file's name without its ending.
+    pub fn name(&self) -> String {
+        let stem = self.path.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    }
 }
 
 /// A seed nobody chose: the standard library keys every hasher with fresh randomness. 32 bits, which
@@ -113,6 +132,9 @@ pub struct PictureSettings {
     /// Where the VAE lay that stood in for the model's own.
     #[serde(default)]
     pub vae_path: Option<PathBuf>,
+    /// LoRAs beside those that the prompt names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraChoice>,
     pub steps: u32,
     #[serde(with = "exact")]
     pub guidance_scale: f64,
@@ -162,6 +184,7 @@ impl PictureSettings {
             negative_prompt: self.negative_prompt.clone(),
             model: self.model_path.clone(),
             vae: self.vae_path.clone(),
+            loras: self.loras.clone(),
             steps: drawn.then_some(self.steps),
             guidance_scale: drawn.then_some(self.guidance_scale),
             guidance_rescale: Some(self.guidance_rescale).filter(|rescale| *rescale > 0.0),

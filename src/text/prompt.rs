@@ -13,19 +13,91 @@ pub enum Piece {
     Break,
 }
 
+/// A LoRA that a prompt names: `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.8:0.5>`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraTag {
+    /// The file's name without its ending.
+    pub name: String,
+    /// 1 is as trained.
+    pub text_encoder_weight: f64,
+    /// The same, unless a second number says otherwise.
+    pub unet_weight: f64,
+}
+
 const ROUND_FACTOR: f32 = 1.1;
 const SQUARE_FACTOR: f32 = 1.0 / 1.1;
 
 /// Splits a prompt into weighted pieces. Never fails: a bracket without its partner counts to the
 /// end of the prompt, as in A1111.
+///
+/// `<lora:...>` and its like say nothing to the text encoder and are left out.
 pub fn parse(prompt: &str) -> Vec<Piece> {
     let mut parser = Parser::default();
-    let mut rest = prompt;
+    let (text, _) = split_networks(prompt);
+    let mut rest = text.as_str();
     while !rest.is_empty() {
         let length = parser.take(rest);
         rest = rest.get(length..).unwrap_or_default();
     }
     parser.finish()
+}
+
+/// The LoRAs that a prompt names, in order (A1111's `modules/extra_networks.py` and
+/// `extensions-builtin/Lora/extra_networks_lora.py`).
+pub fn loras(prompt: &str) -> Vec<LoraTag> {
+    let (_, tags) = split_networks(prompt);
+    tags.iter().filter_map(|tag| lora_tag(tag)).collect()
+}
+
+fn lora_tag(tag: &str) -> Option<LoraTag> {
+    let mut words = tag.split(':');
+    if !matches!(words.next(), Some("lora" | "lyco")) {
+        return None;
+    }
+    let name = words.next()?.to_owned();
+    let mut number = || {
+        words
+            .next()?
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|n| n.is_finite())
+    };
+    let text_encoder_weight = number().unwrap_or(1.0);
+    Some(LoraTag {
+        name,
+        text_encoder_weight,
+        unet_weight: number().unwrap_or(text_encoder_weight),
+    })
+}
+
+/// The prompt without `<word:...>`, and what stood between the brackets.
+fn split_networks(prompt: &str) -> (String, Vec<&str>) {
+    let mut text = String::with_capacity(prompt.len());
+    let mut tags = Vec::new();
+    let mut rest = prompt;
+    while let Some((before, from)) = rest.split_once('<') {
+        text.push_str(before);
+        let tag = from.split_once('>').filter(|(tag, _)| {
+            tag.split_once(':').is_some_and(|(word, value)| {
+                !word.is_empty()
+                    && !value.is_empty()
+                    && word.chars().all(|c| c.is_alphanumeric() || c == '_')
+            })
+        });
+        rest = match tag {
+            Some((tag, after)) => {
+                tags.push(tag);
+                after
+            }
+            None => {
+                text.push('<');
+                from
+            }
+        };
+    }
+    text.push_str(rest);
+    (text, tags)
 }
 
 #[derive(Default)]
@@ -196,6 +268,21 @@ mod tests {
                 "sky:1.46",
                 ".:1.10"
             ]
+        );
+    }
+
+    #[test]
+    fn loras_are_taken_out_of_the_text() {
+        assert_eq!(shown("a <lora:pixel art:0.8>cat"), ["a cat:1.00"]);
+        assert_eq!(shown("1 < 2 <3 <b>"), ["1 < 2 <3 <b>:1.00"]);
+        let tag = |name: &str, text_encoder_weight, unet_weight| LoraTag {
+            name: name.to_owned(),
+            text_encoder_weight,
+            unet_weight,
+        };
+        assert_eq!(
+            loras("<lora:a> x <lora:b:0.5> <hypernet:c:1> <lora:d:0.2:-1>"),
+            [tag("a", 1.0, 1.0), tag("b", 0.5, 0.5), tag("d", 0.2, -1.0)]
         );
     }
 

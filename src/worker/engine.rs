@@ -19,7 +19,7 @@ use super::message::{
 use super::model_hash::ModelHash;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{ModelFiles, StableDiffusion};
+use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora, prompt_loras};
 use crate::output;
 use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
 use crate::request::{
@@ -142,6 +142,9 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, _, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        for note in loaded.model.set_loras(&loras(job)?)? {
+            log::warn!("{note}");
+        }
         let factor = upscaler.map_or(1, Upscaler::factor);
         let plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
         let recorder = Recorder::new(
@@ -295,6 +298,44 @@ impl Engine {
     fn send(&self, event: Event) {
         super::send(&self.ends.events, &self.config, event);
     }
+}
+
+/// The LoRAs of a job: those that the request lists, then those that the prompt names.
+///
+/// Errors: [`Error::Request`] naming one that is in none of the folders.
+fn loras(job: &Job) -> Result<Vec<Lora>> {
+    let mut loras: Vec<Lora> = job
+        .request
+        .loras
+        .iter()
+        .map(|choice| Lora {
+            path: choice.path.clone(),
+            unet_weight: choice.weight,
+            text_encoder_weight: choice.weight,
+        })
+        .collect();
+    let beside = job.request.model.as_deref().and_then(Path::parent);
+    let folders: Vec<&Path> = job
+        .model_folders
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(beside)
+        .collect();
+    for named in prompt_loras(&job.request.prompt) {
+        let path = find_lora(&named.name, &folders).ok_or_else(|| {
+            Error::Request(format!(
+                "The prompt names the LoRA {}, which is in none of the model folders; \
+                 put its file there, or take <lora:{}> out of the prompt",
+                named.name, named.name
+            ))
+        })?;
+        loras.push(Lora {
+            path,
+            unet_weight: named.unet_weight,
+            text_encoder_weight: named.text_encoder_weight,
+        });
+    }
+    Ok(loras)
 }
 
 /// Saves an enlarged picture with the settings of the one it was made from.

@@ -45,6 +45,8 @@ pub struct Job {
     pub format: PictureFormat,
     /// Also write the final latents `[1, c, h, w]` of each picture, f32, key `latents`.
     pub latents_to: Option<PathBuf>,
+    /// Where the LoRAs that a prompt names are looked for, beside the model's own folder.
+    pub model_folders: Vec<PathBuf>,
     /// Show the picture while it forms.
     pub previews: bool,
 }

@@ -173,6 +173,7 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         guidance_rescale: 0.0,
         clip_skip: 1,
         vae_path: None,
+        loras: Vec::new(),
         seed,
         sampler: request.sampler.unwrap_or(SamplerId::DpmPp2m),
         schedule: request.schedule.unwrap_or(ScheduleId::Model),
