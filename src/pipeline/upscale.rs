@@ -27,10 +27,15 @@ pub struct Upscaler {
 impl Upscaler {
     /// Loads Real-ESRGAN's compact network from a safetensors file, in f32.
     ///
-    /// Errors: [`Error::Model`] naming the file and what is wrong.
+    /// Errors: [`Error::Request`] where there is no such file; [`Error::Model`] naming it and what is
+    /// wrong.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
         if !path.is_file() {
-            return Err(Error::model(path, "there is no such upscaler file"));
+            // Another model would not help, which an error about a model offers.
+            return Err(Error::Request(format!(
+                "There is no upscaler at {}; pictures can be drawn without enlarging",
+                path.display()
+            )));
         }
         let tensors = checkpoint::load(&[path.to_path_buf()], device, Kind::Float, &mut |_| ())?;
         let network = RealEsrganCompact::new(&Weights::new(tensors.path, tensors.tensors))?;
@@ -126,6 +131,8 @@ mod tests {
             .join("weights/upscalers/realesr-animevideov3-x4.safetensors");
         let upscaler = Upscaler::load(&path, Device::Cpu).unwrap();
         assert_eq!(upscaler.factor(), 4);
+        let missing = Upscaler::load(Path::new("nowhere.safetensors"), Device::Cpu);
+        assert_eq!(missing.err().unwrap().remedy(), None);
         let _no_grad = tch::no_grad_guard();
         let (height, width) = (TILE_PX + 37, 41);
         let ramp = Tensor::arange(3 * height * width, (Kind::Float, Device::Cpu));
