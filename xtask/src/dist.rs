@@ -162,7 +162,7 @@ fn place_licences(to: &Path) -> Result<()> {
             .to_string_lossy()
             .into_owned();
         if is_licence(&name) {
-            shell::copy(&file, &licences.join("fonts").join(name))?;
+            shell::copy(&file, &licences.join("assets").join(name))?;
         }
     }
     let text = crate_licences()?;
