@@ -17,7 +17,11 @@ pub enum Action {
     OpenModel(PathBuf),
     ForgetModelFolder(PathBuf),
     SetPrompt(String),
-    AddWord(String),
+    AddWord {
+        word: String,
+        /// Parts of the prompt that it takes the place of.
+        instead_of: Vec<String>,
+    },
     ShowSaved(PathBuf),
     /// A picture of several; `None`: back to all of them.
     LookAt(Option<usize>),
@@ -64,6 +68,7 @@ pub enum UiCommand {
     Older,
     FullPicture,
     ChooseModelFolder,
+    ChooseModelFile,
     ChoosePicturesFolder,
     ToggleHistory,
     ToggleControls,
@@ -203,6 +208,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         UiCommand::ChooseModelFolder,
         "Open a model folder…",
         "Choose a folder in the diffusers layout, or one with several models",
+        None,
+    ),
+    row(
+        UiCommand::ChooseModelFile,
+        "Open a model file…",
+        "Choose a checkpoint in one file: .safetensors or .ckpt",
         None,
     ),
     row(

@@ -2,26 +2,35 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::state::file_name;
 use crate::worker::message::Picture;
 
+/// A dialog that was closed sooner was never seen: rfd does not say when there is none.
+const FASTER_THAN_A_PERSON: Duration = Duration::from_millis(200);
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub enum Question {
     ModelFolder,
+    ModelFile,
     PicturesFolder,
     /// Where to, and under which name.
     SaveAs(Arc<Picture>),
 }
 
-/// A question and the path that answers it.
+/// What came of a question. Who closes the dialog without a choice is not heard of.
 #[derive(Debug)]
-pub struct Answer {
-    pub question: Question,
-    pub path: PathBuf,
+pub enum Answer {
+    Chosen {
+        question: Question,
+        path: PathBuf,
+    },
+    /// The system has no dialog to ask with.
+    NoDialog,
 }
 
 /// Where an answer goes.
@@ -33,7 +42,16 @@ pub struct Reply {
 impl Reply {
     /// Hands the answer to the window and wakes it.
     pub fn give(self, question: Question, path: PathBuf) {
-        if self.answers.send(Answer { question, path }).is_ok() {
+        self.send(Answer::Chosen { question, path });
+    }
+
+    /// Says that nobody can be asked.
+    pub fn no_dialog(self) {
+        self.send(Answer::NoDialog);
+    }
+
+    fn send(self, answer: Answer) {
+        if self.answers.send(answer).is_ok() {
             self.ctx.request_repaint();
         }
     }
@@ -48,8 +66,11 @@ pub fn system() -> Ask {
         let thread = std::thread::Builder::new()
             .name("easel-dialog".to_owned())
             .spawn(move || {
-                if let Some(path) = show(&question) {
-                    reply.give(question, path);
+                let asked = Instant::now();
+                match show(&question) {
+                    Some(path) => reply.give(question, path),
+                    None if asked.elapsed() < FASTER_THAN_A_PERSON => reply.no_dialog(),
+                    None => {}
                 }
             });
         if let Err(error) = thread {
@@ -62,6 +83,10 @@ fn show(question: &Question) -> Option<PathBuf> {
     let dialog = rfd::FileDialog::new();
     match question {
         Question::ModelFolder => dialog.set_title("Open a model folder").pick_folder(),
+        Question::ModelFile => dialog
+            .set_title("Open a model file")
+            .add_filter("Models", &["safetensors", "ckpt"])
+            .pick_file(),
         Question::PicturesFolder => dialog.set_title("Where finished pictures go").pick_folder(),
         Question::SaveAs(picture) => dialog
             .set_title("Save the picture as")

@@ -29,8 +29,9 @@ impl App {
             Action::OpenModel(path) => self.open_model(path),
             Action::ForgetModelFolder(path) => self.forget_model_folder(&path),
             Action::SetPrompt(prompt) => self.set_prompt(prompt),
-            Action::AddWord(word) => {
-                self.set_prompt(ideas::add_word(&self.state.settings.request.prompt, &word));
+            Action::AddWord { word, instead_of } => {
+                let prompt = &self.state.settings.request.prompt;
+                self.set_prompt(ideas::add_word(prompt, &word, &instead_of));
             }
             Action::ShowSaved(path) => self.show_saved(path),
             Action::LookAt(index) => self.look_closely(index),
@@ -64,6 +65,7 @@ impl App {
             UiCommand::Older => self.walk(ctx, Direction::Older),
             UiCommand::FullPicture => self.toggle_full_picture(ctx),
             UiCommand::ChooseModelFolder => self.question(ctx, Question::ModelFolder),
+            UiCommand::ChooseModelFile => self.question(ctx, Question::ModelFile),
             UiCommand::ChoosePicturesFolder => self.question(ctx, Question::PicturesFolder),
             UiCommand::ToggleHistory => self.toggle_history(ctx),
             UiCommand::ToggleControls => self.state.drawer_open = !self.state.drawer_open,

@@ -284,14 +284,18 @@ impl App {
     }
 
     fn on_answer(&mut self, answer: Answer) {
-        match answer.question {
-            Question::ModelFolder => self.open_model(answer.path),
-            Question::PicturesFolder => self.choose_pictures_folder(answer.path),
+        let Answer::Chosen { question, path } = answer else {
+            self.state.complain(
+                "This system has no file dialog (install xdg-desktop-portal or zenity). \
+                 Models can be dropped on the window instead.",
+            );
+            return;
+        };
+        match question {
+            Question::ModelFolder | Question::ModelFile => self.open_model(path),
+            Question::PicturesFolder => self.choose_pictures_folder(path),
             Question::SaveAs(picture) => {
-                self.send_file(FileCommand::SaveAs {
-                    picture,
-                    to: answer.path,
-                });
+                self.send_file(FileCommand::SaveAs { picture, to: path });
             }
         }
     }

@@ -182,7 +182,8 @@ impl StableDiffusion {
         Ok((decoded / 2.0 + 0.5).f_clamp_(0.0, 1.0)?)
     }
 
-    /// From the UNet's latents to the VAE's (diffusers `pipeline_stable_diffusion.py`).
+    /// From the UNet's latents to the VAE's (diffusers' pipelines: scaling in all, shift, mean and
+    /// deviation in the later ones).
     fn unscaled(&self, latents: &Tensor) -> Result<Tensor> {
         let config = self.vae.config();
         let by_channel = |values: &[f64]| -> Result<Tensor> {

@@ -62,7 +62,10 @@ fn ideas_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
                     ui.spacing_mut().button_padding = egui::vec2(8.0, 3.0);
                     for word in matching {
                         if ui.add(Button::new(word.as_str())).clicked() {
-                            actions.push(Action::AddWord(kind.phrase(word)));
+                            actions.push(Action::AddWord {
+                                word: kind.phrase(word),
+                                instead_of: kind.alternatives(words),
+                            });
                         }
                     }
                 });
@@ -93,10 +96,29 @@ impl Kind {
             Self::Background => format!("on a {word} background"),
         }
     }
+
+    /// What a word of this kind takes the place of: a picture has one style and one background.
+    fn alternatives(self, words: &[String]) -> Vec<String> {
+        match self {
+            Self::Thing => Vec::new(),
+            Self::Style | Self::Background => words.iter().map(|word| self.phrase(word)).collect(),
+        }
+    }
 }
 
-/// Adds a phrase to a prompt, with a comma where one is missing.
-pub fn add_word(prompt: &str, phrase: &str) -> String {
+/// Adds a phrase to a prompt, with a comma where one is missing. Where a part of the prompt is one of
+/// `instead_of`, the phrase takes its place.
+pub fn add_word(prompt: &str, phrase: &str, instead_of: &[String]) -> String {
+    let parts: Vec<&str> = prompt.split(',').collect();
+    let is_other = |part: &&str| instead_of.iter().any(|other| other == part.trim());
+    if let Some(place) = parts.iter().position(is_other) {
+        let mut parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+        if let Some(part) = parts.get_mut(place) {
+            let space = part.len() - part.trim_start().len();
+            *part = format!("{}{phrase}", part.get(..space).unwrap_or_default());
+        }
+        return parts.join(",");
+    }
     let start = prompt.trim_end().trim_end_matches(',').trim_end();
     if start.is_empty() {
         phrase.to_owned()
@@ -110,10 +132,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_second_style_takes_the_place_of_the_first() {
+        let styles = ["3d style", "flat style"].map(str::to_owned);
+        assert_eq!(
+            add_word("a fox, 3d style, red", "flat style", &styles),
+            "a fox, flat style, red"
+        );
+        assert_eq!(
+            add_word("a fox", "flat style", &styles),
+            "a fox, flat style"
+        );
+    }
+
+    #[test]
     fn words_join_with_one_comma() {
-        assert_eq!(add_word("", "penguin"), "penguin");
-        assert_eq!(add_word("penguin", "3d style"), "penguin, 3d style");
-        assert_eq!(add_word("penguin, ", "3d style"), "penguin, 3d style");
+        assert_eq!(add_word("", "penguin", &[]), "penguin");
+        assert_eq!(add_word("penguin", "3d style", &[]), "penguin, 3d style");
+        assert_eq!(add_word("penguin, ", "3d style", &[]), "penguin, 3d style");
         assert_eq!(Kind::Background.phrase("blue"), "on a blue background");
     }
 }

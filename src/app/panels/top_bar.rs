@@ -94,10 +94,11 @@ fn model_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
                 }
             }
             ui.add_space(theme::SPACE_XS);
-            let command = UiCommand::ChooseModelFolder;
-            let open = widgets::icon_button(ui, icons::FOLDER, command.info().text);
-            if open.on_hover_text(command.info().tooltip).clicked() {
-                actions.ui(command);
+            for command in [UiCommand::ChooseModelFolder, UiCommand::ChooseModelFile] {
+                let open = widgets::icon_button(ui, icons::FOLDER, command.info().text);
+                if open.on_hover_text(command.info().tooltip).clicked() {
+                    actions.ui(command);
+                }
             }
         });
 }

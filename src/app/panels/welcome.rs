@@ -56,8 +56,9 @@ pub fn no_model_ui(ui: &mut Ui, actions: &mut Actions) {
             ui.vertical_centered(|ui| {
                 ui.label(theme::hint(
                     ui,
-                    "A model is a folder with what Easel has learned about pictures. \
-                     Choose a Stable Diffusion 1 or 2 model in the diffusers layout: a folder with a model_index.json. \
+                    "A model is what a program has learned about pictures. \
+                     Choose a Stable Diffusion 1 or 2 model: a folder with a model_index.json (the diffusers layout), \
+                     or a checkpoint in one file, .safetensors or .ckpt. \
                      It stays where it is. Easel's own Starter belongs in the folder weights/starter; \
                      put it back there and start again to draw at once.",
                 ));
@@ -65,14 +66,16 @@ pub fn no_model_ui(ui: &mut Ui, actions: &mut Actions) {
         });
         ui.add_space(theme::SPACE_L);
         let size = Vec2::new(240.0, 36.0);
-        let command = UiCommand::ChooseModelFolder;
-        let button = Button::new((icons::atom(icons::FOLDER), command.info().text)).min_size(size);
-        if ui
-            .add(button)
-            .on_hover_text(command.info().tooltip)
-            .clicked()
-        {
-            actions.ui(command);
+        for command in [UiCommand::ChooseModelFolder, UiCommand::ChooseModelFile] {
+            let button =
+                Button::new((icons::atom(icons::FOLDER), command.info().text)).min_size(size);
+            if ui
+                .add(button)
+                .on_hover_text(command.info().tooltip)
+                .clicked()
+            {
+                actions.ui(command);
+            }
         }
     });
 }
