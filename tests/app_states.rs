@@ -455,6 +455,25 @@ fn without_a_model_the_window_says_what_one_is_and_opens_one() {
 }
 
 #[test]
+fn a_system_without_file_dialogs_is_told_and_how_to_go_on() {
+    let mut options = setup(settings());
+    options.ask = Box::new(|_, reply| reply.no_dialog());
+    let (mut window, script) = harness([1280.0, 820.0], options);
+    script.say(Event::ModelsFound(Vec::new()));
+    window.run();
+    button(&mut window, "Open a model file…");
+    window.run();
+    let told = window.query_all_by(|node| {
+        node.label()
+            .is_some_and(|label| label.contains("no file dialog"))
+            || node
+                .value()
+                .is_some_and(|value| value.contains("no file dialog"))
+    });
+    assert!(told.count() > 0);
+}
+
+#[test]
 fn a_picture_that_could_not_be_saved_says_so_and_offers_another_folder() {
     let (mut window, script) = ready();
     let job = generate(&mut window, &script);

@@ -45,6 +45,29 @@ fn loras(settings: &PictureSettings) -> String {
 
 /// The settings line, in A1111's order.
 fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    // Easel enlarges pictures that say nothing of how they were drawn: then nothing is made up.
+    if settings.steps > 0 {
+        fields = drawing_fields(settings);
+    }
+    if let Some(upscaler) = &settings.upscaler {
+        let factor = settings
+            .output_width_px
+            .checked_div(settings.width_px)
+            .unwrap_or(1);
+        fields.push(("Postprocess upscale by", factor.to_string()));
+        fields.push(("Postprocess upscaler", upscaler.clone()));
+    }
+    if settings.steps > 0 {
+        fields.extend(tuning_fields(settings.sampler, &settings.tuning));
+        fields.push(("RNG", "CPU".to_owned()));
+    }
+    fields.push(("Version", format!("Easel {}", settings.version)));
+    fields
+}
+
+/// What the picture was drawn with.
+fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     let sampler = settings.sampler.info();
     let schedule = schedule_name(settings.sampler, settings.schedule);
     let fused = match settings.schedule.info().a1111_name {
@@ -78,17 +101,6 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     if settings.guidance_rescale > 0.0 {
         fields.push(("CFG Rescale", settings.guidance_rescale.to_string()));
     }
-    if let Some(upscaler) = &settings.upscaler {
-        let factor = settings
-            .output_width_px
-            .checked_div(settings.width_px)
-            .unwrap_or(1);
-        fields.push(("Postprocess upscale by", factor.to_string()));
-        fields.push(("Postprocess upscaler", upscaler.clone()));
-    }
-    fields.extend(tuning_fields(settings.sampler, &settings.tuning));
-    fields.push(("RNG", "CPU".to_owned()));
-    fields.push(("Version", format!("Easel {}", settings.version)));
     fields
 }
 
@@ -646,6 +658,23 @@ mod tests {
         assert_eq!(reading.notes, Vec::<String>::new());
         let ddim = read("x\nSteps: 20, Sampler: DDIM, Seed: 1, Eta: 0.6, Eta DDIM: 0.2, RNG: CPU");
         assert_eq!(ddim.request.tuning.eta, Some(0.2));
+    }
+
+    #[test]
+    fn nothing_is_made_up_about_a_picture_that_says_nothing() {
+        let settings: PictureSettings = serde_json::from_value(serde_json::json!({
+            "prompt": "", "negative_prompt": "", "model_name": "", "steps": 0, "guidance_scale": 0.0,
+            "seed": 0, "sampler": "euler", "schedule": "model", "width_px": 0, "height_px": 0,
+            "upscaler": "realesr-animevideov3-x4", "output_width_px": 256, "output_height_px": 256,
+            "device": "", "dtype": "", "version": "0.1.0",
+        }))
+        .unwrap();
+        let text = write(&settings);
+        assert!(text.contains("Postprocess upscaler: realesr"), "{text}");
+        assert!(
+            !text.contains("Sampler") && !text.contains("Seed"),
+            "{text}"
+        );
     }
 
     #[test]
