@@ -201,7 +201,9 @@ impl BatchJob<'_> {
                     Err(error) => return Err(error),
                 }
             }
-            watcher.stage(index..index + 1, Stage::Saving);
+            if cancelled_after.is_none() {
+                watcher.stage(index..index + 1, Stage::Saving);
+            }
             for pixels in pixels_from_tensor(&picture)? {
                 watcher.drawn(Drawn {
                     index,

@@ -142,8 +142,10 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, _, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
-        for note in loaded.model.set_loras(&loras(job)?)? {
-            log::warn!("{note}");
+        let notes = loaded.model.set_loras(&loras(job)?)?;
+        if !notes.is_empty() {
+            let ready = ready(&loaded.model, notes);
+            super::send(&self.ends.events, &self.config, ready);
         }
         let factor = upscaler.map_or(1, Upscaler::factor);
         let plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
@@ -272,12 +274,7 @@ impl Engine {
         let _no_grad = tch::no_grad_guard();
         let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)
             .map_err(|error| too_large(&files.path, error))?;
-        self.send(Event::ModelReady(LoadedModel {
-            card: model.card.clone(),
-            device: device::device_name(device).to_owned(),
-            dtype: device::kind_name(key.kind).to_owned(),
-            notes: model.notes.clone(),
-        }));
+        self.send(ready(&model, Vec::new()));
         self.model = Some(Loaded { key, model, hash });
         Ok(())
     }
@@ -298,6 +295,16 @@ impl Engine {
     fn send(&self, event: Event) {
         super::send(&self.ends.events, &self.config, event);
     }
+}
+
+/// What is told of a model in memory; `more` is worth knowing beside its own notes.
+fn ready(model: &StableDiffusion, more: Vec<String>) -> Event {
+    Event::ModelReady(LoadedModel {
+        card: model.card.clone(),
+        device: device::device_name(model.device).to_owned(),
+        dtype: device::kind_name(model.kind).to_owned(),
+        notes: model.notes.iter().cloned().chain(more).collect(),
+    })
 }
 
 /// The LoRAs of a job: those that the request lists, then those that the prompt names.
