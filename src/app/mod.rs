@@ -1,6 +1,6 @@
 //! The window: an eframe app over the worker's handle.
 //!
-//! [`App::logic`] takes what the worker reports into [`state::State`]; [`App::ui`] lays out the
+//! `App::logic` takes what the worker reports into [`state::State`]; `App::ui` lays out the
 //! panels, which emit [`command::Action`]s; `execute` carries them out. No tensor comes here, and
 //! the window's thread waits for nothing.
 

@@ -2,7 +2,7 @@
 //!
 //! Of a safetensors file it reads the header's bytes only and believes none of them. The `safetensors` crate's types are used,
 //! its reader is not: it takes the last of two equal names and does not say which tensor is wrong.
-//! Source: the format's description, https://github.com/huggingface/safetensors (README, "Format").
+//! Source: the format's description, <https://github.com/huggingface/safetensors> (README, "Format").
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The worker: threads that load, draw and keep files, behind a handle of plain messages.
 //!
-//! The drawing thread ([`engine`]) takes one [`message::Command`] after another; the file thread
-//! ([`desk`]) answers [`message::FileCommand`]s meanwhile. Both report [`message::Event`]s into one
+//! The drawing thread (`engine`) takes one [`message::Command`] after another; the file thread
+//! (`desk`) answers [`message::FileCommand`]s meanwhile. Both report [`message::Event`]s into one
 //! ordered queue; previews overwrite one slot.
 
 mod desk;
