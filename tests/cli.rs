@@ -14,8 +14,9 @@ use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Sessio
 use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, LoraChoice, PictureFormat, PictureSettings,
-    Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
+    DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat,
+    PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId, SeedMode,
+    Seeding, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -53,6 +54,12 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--upscale=none",
         "--device=cuda",
         "--dtype=bf16",
+        "--guidance-interval=0.2:0.8",
+        "--seed-mode=a1111",
+        "--variation-seed=5",
+        "--variation-strength=0.25",
+        "--seed-resize=512x768",
+        "--ensd=-31337",
     ])
     .unwrap();
     let expected = GenerationRequest {
@@ -69,10 +76,22 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
             .to_vec(),
         guidance_scale: Some(5.5),
         guidance_rescale: Some(0.7),
+        guidance_interval: Some(GuidanceInterval {
+            start: 0.2,
+            stop: 0.8,
+        }),
         clip_skip: Some(2),
         width_px: Some(64),
         height_px: Some(128),
         seed: Some(u64::MAX),
+        seeding: Seeding {
+            mode: SeedMode::A1111,
+            variation_seed: Some(5),
+            variation_strength: Some(0.25),
+            resize_from: Some([512, 768]),
+            ensd: Some(-31337),
+            batch_index: None,
+        },
         count: Some(3),
         batch_size: None,
         sampler: Some(SamplerId::DpmPp2mSde),
@@ -147,6 +166,14 @@ fn wrong_arguments_are_told_from_right_ones() {
         &["x", "--guidance=101"],
         &["x", "--guidance-rescale=1.1"],
         &["x", "--clip-skip=0"],
+        &["x", "--guidance-interval=0.8:0.2"],
+        &["x", "--guidance-interval=0:nan"],
+        &["x", "--guidance-interval=0.5"],
+        &["x", "--seed-mode=novelai"],
+        &["x", "--variation-seed=3"],
+        &["x", "--variation-strength=1.5"],
+        &["x", "--seed-resize=512"],
+        &["x", "--ensd=some"],
         &["x", "--seed=-1"],
         &["x", "--width=0"],
         &["x", "--count=0"],
@@ -197,10 +224,12 @@ fn settings(seed: u64) -> PictureSettings {
         steps: 20,
         guidance_scale: 4.0,
         guidance_rescale: 0.0,
+        guidance_interval: None,
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
         seed,
+        seeding: Seeding::default(),
         sampler: SamplerId::DpmPp2m,
         schedule: ScheduleId::Model,
         tuning: Tuning::default(),

@@ -20,7 +20,10 @@ use std::path::PathBuf;
 
 use drawing::{draw, root, starter};
 use easel::families::StableDiffusion;
-use easel::request::{GenerationRequest, SamplerId};
+use easel::pipeline::GenerationPlan;
+use easel::request::{
+    GenerationRequest, GuidanceInterval, PictureFormat, SamplerId, SeedMode, Seeding,
+};
 use serde::Deserialize;
 use tch::Tensor;
 
@@ -35,6 +38,7 @@ struct Case {
     seeds: Vec<u64>,
     steps: u32,
     guidance: f64,
+    interval: Option<(f64, f64)>,
     sampler: SamplerId,
     width: u32,
     height: u32,
@@ -47,6 +51,9 @@ impl Case {
             negative_prompt: self.negative_prompt.clone(),
             steps: Some(self.steps),
             guidance_scale: Some(self.guidance),
+            guidance_interval: self
+                .interval
+                .map(|(start, stop)| GuidanceInterval { start, stop }),
             width_px: Some(self.width),
             height_px: Some(self.height),
             seed: self.seeds.first().copied(),
@@ -72,7 +79,7 @@ fn references() -> (HashMap<String, Case>, HashMap<String, Tensor>) {
 #[test]
 fn the_starter_draws_what_diffusers_draws() {
     let (cases, tensors) = references();
-    assert!(cases.len() >= 4);
+    assert!(cases.len() >= 5);
     let mut model = starter();
     for (name, case) in &cases {
         let keeper = draw(&mut model, &case.request());
@@ -129,6 +136,56 @@ fn a_picture_does_not_depend_on_the_batch_it_is_drawn_in() {
                 &alone.drawn[0].latents,
                 LATENTS_TOLERANCE,
             );
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_another_program_s_noise_is_drawn_again_from_its_settings() {
+    let mut model = starter();
+    for mode in [SeedMode::A1111, SeedMode::A1111Cpu, SeedMode::ComfyUi] {
+        let mut seeding = Seeding {
+            mode,
+            ..Seeding::default()
+        };
+        if mode == SeedMode::A1111 {
+            seeding.variation_strength = Some(0.2);
+            seeding.resize_from = Some([64, 96]);
+            seeding.ensd = Some(31337);
+        }
+        let request = GenerationRequest {
+            prompt: "a house, twemoji style".to_owned(),
+            seed: Some(40),
+            seeding,
+            steps: Some(5),
+            count: Some(3),
+            sampler: Some(SamplerId::DpmPp2mSde),
+            ..GenerationRequest::default()
+        };
+        let plan = GenerationPlan::resolve(&request, &model, 1, PictureFormat::Png).unwrap();
+        let resolved = GenerationRequest {
+            seeding: plan.seeding,
+            ..request
+        };
+        let together = draw(&mut model, &resolved);
+        let mut all: Vec<Tensor> = Vec::new();
+        for drawn in &together.drawn {
+            let (seed, seeding) = plan.seed(drawn.index);
+            let again = GenerationRequest {
+                seed: Some(seed),
+                seeding,
+                count: None,
+                ..resolved.clone()
+            };
+            let again = draw(&mut model, &again).drawn.remove(0).latents;
+            let name = format!("{mode:?}: picture {}", drawn.index);
+            common::compare(&name, &again, &drawn.latents, LATENTS_TOLERANCE);
+            // None is another.
+            for other in &all {
+                let apart = (&again - other).abs().max().double_value(&[]);
+                assert!(apart > 1e-2, "{name}: {apart}");
+            }
+            all.push(again);
         }
     }
 }

@@ -17,7 +17,7 @@ mod numbers;
 
 use easel::error::{Error, Result};
 use easel::request::{SAMPLERS, SCHEDULES, SamplerId, ScheduleId, Tuning};
-use easel::samplers::{Denoiser, NoiseSource, Prediction, Run, Step, TorchNoise, sample};
+use easel::samplers::{Denoiser, NoiseSource, PictureNoise, Prediction, Run, Step, sample};
 use easel::schedule::{
     NoiseLevel, PredictionType, Schedule, SchedulerConfig, schedule, tuned_schedule,
 };
@@ -137,7 +137,7 @@ fn draw(
     picture: &[i64],
 ) -> Vec<Tensor> {
     let shape = [&[seeds.len() as i64], picture].concat();
-    let mut noise = TorchNoise::new(seeds);
+    let mut noise = PictureNoise::new(seeds);
     let blank = Tensor::zeros(&shape, (Kind::Float, Device::Cpu));
     let x = noise.sample(&blank).unwrap() * schedule.init_noise_sigma;
     let mut kept = Vec::new();
@@ -549,7 +549,7 @@ fn a_cancelled_drawing_ends_at_once() {
             let run = Run {
                 denoiser: &mut Stops { left: looks },
                 schedule: &made,
-                noise: &mut TorchNoise::new(&[1]),
+                noise: &mut PictureNoise::new(&[1]),
                 on_step: &mut |_: Step<'_>| {
                     reported += 1;
                     match steps_until_stop == Some(reported) {
@@ -574,7 +574,7 @@ fn the_latents_handed_to_a_callback_are_not_written_to_later() {
     for info in SAMPLERS {
         let made = schedule(&stable_diffusion(""), info.id, ScheduleId::Model, 6).unwrap();
         let mut kept: Vec<(Tensor, Tensor)> = Vec::new();
-        let mut noise = TorchNoise::new(&[1]);
+        let mut noise = PictureNoise::new(&[1]);
         let start = Tensor::ones([1, 4, 2, 2], (Kind::Float, Device::Cpu));
         kept.push((start.shallow_clone(), start.copy()));
         let run = Run {

@@ -6,8 +6,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, LoraChoice, PictureFormat, SAMPLERS, SCHEDULES,
-    SamplerId, SaveTarget, ScheduleId, Tuning, Upscale,
+    DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat,
+    SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning,
+    Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -113,6 +114,11 @@ pub struct Generate {
     #[arg(long, value_name = "F", value_parser = share)]
     pub guidance_rescale: Option<f64>,
 
+    /// Guide only from and up to these shares of the steps, 0 to 1: `0.2:0.8`; the steps outside take
+    /// half the time
+    #[arg(long, value_name = "START:END", value_parser = interval)]
+    pub guidance_interval: Option<GuidanceInterval>,
+
     /// Which layer of the text encoder is listened to, counted from its last, 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub clip_skip: Option<u32>,
@@ -120,6 +126,26 @@ pub struct Generate {
     /// The number that the first picture grows from: the same seed draws the same picture
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+
+    /// Whose noise grows from the seed: choose the program whose pictures are to be drawn again
+    #[arg(long, value_name = "NAME", default_value = "diffusers", value_parser = seed_mode())]
+    pub seed_mode: SeedMode,
+
+    /// A second seed whose noise is mixed in; counts on with --count, where the first one stays
+    #[arg(long, value_name = "N", requires = "variation_strength")]
+    pub variation_seed: Option<u64>,
+
+    /// How far the picture goes over to the second seed (a new one where none is said), 0 to 1
+    #[arg(long, value_name = "F", value_parser = share)]
+    pub variation_strength: Option<f64>,
+
+    /// Keep the composition that the seed has at this size: its noise in the middle of this picture's
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub seed_resize: Option<[u32; 2]>,
+
+    /// Added to the seed for the noise that samplers add on the way (A1111's eta noise seed delta)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub ensd: Option<i64>,
 
     /// Width of the drawing in pixels, before enlarging
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -238,10 +264,19 @@ impl Generate {
             steps: self.steps,
             guidance_scale: self.guidance,
             guidance_rescale: self.guidance_rescale,
+            guidance_interval: self.guidance_interval,
             clip_skip: self.clip_skip,
             width_px: self.width,
             height_px: self.height,
             seed: self.seed,
+            seeding: Seeding {
+                mode: self.seed_mode,
+                variation_seed: self.variation_seed,
+                variation_strength: self.variation_strength,
+                resize_from: self.seed_resize,
+                ensd: self.ensd,
+                batch_index: None,
+            },
             count: self.count,
             batch_size: None,
             sampler: self.sampler,
@@ -335,6 +370,36 @@ fn schedule() -> impl TypedValueParser<Value = ScheduleId> {
             .map(|info| (info.name, info.tooltip, info.id))
             .collect(),
     )
+}
+
+fn seed_mode() -> impl TypedValueParser<Value = SeedMode> {
+    let table = SEED_MODES.iter();
+    one_of(
+        table
+            .map(|info| (info.name, info.tooltip, info.id))
+            .collect(),
+    )
+}
+
+/// `START:END`.
+fn interval(text: &str) -> Result<GuidanceInterval, String> {
+    let bounds = text
+        .split_once(':')
+        .and_then(|(start, stop)| Some((start.parse().ok()?, stop.parse().ok()?)));
+    match bounds {
+        Some((start, stop)) if 0.0 <= start && start <= stop && stop <= 1.0 => {
+            Ok(GuidanceInterval { start, stop })
+        }
+        _ => Err("two numbers from 0 to 1, the smaller one first: 0.2:0.8".to_owned()),
+    }
+}
+
+/// `WIDTHxHEIGHT`.
+fn size(text: &str) -> Result<[u32; 2], String> {
+    let sides = text
+        .split_once('x')
+        .and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
+    sides.ok_or_else(|| "width and height in pixels: 512x512".to_owned())
 }
 
 fn device() -> impl TypedValueParser<Value = DeviceChoice> {

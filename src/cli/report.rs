@@ -182,6 +182,8 @@ fn plan_line(plan: &JobPlan) -> String {
     let seeds = match plan.seeds.as_slice() {
         [] => String::new(),
         [seed] => format!(", seed {seed}"),
+        // A batch of ComfyUI's, or variations of one seed.
+        [first, .., last] if first == last => format!(", seed {first}"),
         [first, second] => format!(", seeds {first} and {second}"),
         [first, .., last] => format!(", seeds {first} to {last}"),
     };

@@ -6,13 +6,15 @@
 //! (`create_infotext`).
 
 use crate::request::{
-    GenerationRequest, LoraChoice, PictureSettings, SAMPLERS, SCHEDULES, SamplerId, ScheduleId,
-    Tuning,
+    GenerationRequest, GuidanceInterval, LoraChoice, PictureSettings, SAMPLERS, SCHEDULES,
+    SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
 const FEWEST_SETTINGS: usize = 3;
 const NEGATIVE_PROMPT: &str = "Negative prompt:";
+/// What `Version` begins with.
+const EASEL: &str = "Easel";
 
 /// A1111's infotext of a picture, as it is written into the file.
 pub fn write(settings: &PictureSettings) -> String {
@@ -60,9 +62,9 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     }
     if settings.steps > 0 {
         fields.extend(tuning_fields(settings.sampler, &settings.tuning));
-        fields.push(("RNG", "CPU".to_owned()));
+        fields.extend(seeding_fields(&settings.seeding));
     }
-    fields.push(("Version", format!("Easel {}", settings.version)));
+    fields.push(("Version", format!("{EASEL} {}", settings.version)));
     fields
 }
 
@@ -101,8 +103,15 @@ fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     if settings.guidance_rescale > 0.0 {
         fields.push(("CFG Rescale", settings.guidance_rescale.to_string()));
     }
+    if let Some(GuidanceInterval { start, stop }) = settings.guidance_interval {
+        fields.push((GUIDANCE_INTERVAL, format!("{start} to {stop}")));
+    }
     fields
 }
+
+/// Easel's own: A1111 has `Skip Early CFG` for the beginning only.
+const GUIDANCE_INTERVAL: &str = "CFG interval";
+const SKIP_EARLY: &str = "Skip Early CFG";
 
 /// A1111's keys of the fine settings (`modules/shared_options.py`).
 const TUNING_KEYS: &[&str] = &[
@@ -136,6 +145,55 @@ fn tuning_fields(sampler: SamplerId, tuning: &Tuning) -> Vec<(&'static str, Stri
     ];
     let said = said.into_iter();
     said.filter_map(|(key, value)| Some((key, value?.to_string())))
+        .collect()
+}
+
+/// A1111's keys of how the seed becomes noise (`modules/processing.py`, `create_infotext`).
+const SEEDING_KEYS: &[&str] = &[
+    RNG,
+    SEED_MODE,
+    "ENSD",
+    "Variation seed",
+    "Variation seed strength",
+    "Seed resize from",
+    "Batch pos",
+];
+const RNG: &str = "RNG";
+/// Easel's own, where none of A1111's says it.
+const SEED_MODE: &str = "Seed mode";
+
+fn seeding_fields(seeding: &Seeding) -> Vec<(&'static str, String)> {
+    // A1111 writes nothing where a card draws. ComfyUI begins with the same noise as its CPU.
+    let rng = (seeding.mode != SeedMode::A1111).then(|| "CPU".to_owned());
+    let mode = match seeding.mode {
+        SeedMode::Diffusers | SeedMode::A1111 => None,
+        SeedMode::A1111Cpu | SeedMode::ComfyUi => Some(seeding.mode.info().name.to_owned()),
+    };
+    let varies = seeding.varies();
+    let variation = seeding.variation_seed.filter(|_| varies);
+    let strength = seeding.variation_strength.filter(|_| varies);
+    let resized = seeding.resize_from;
+    let fields = [
+        (RNG, rng),
+        (SEED_MODE, mode),
+        (
+            "Batch pos",
+            seeding.batch_index.map(|index| index.to_string()),
+        ),
+        ("Variation seed", variation.map(|seed| seed.to_string())),
+        (
+            "Variation seed strength",
+            strength.map(|share| share.to_string()),
+        ),
+        (
+            "Seed resize from",
+            resized.map(|[width, height]| format!("{width}x{height}")),
+        ),
+        ("ENSD", seeding.ensd.map(|delta| delta.to_string())),
+    ];
+    let fields = fields.into_iter();
+    fields
+        .filter_map(|(key, value)| Some((key, value?)))
         .collect()
 }
 
@@ -277,9 +335,10 @@ const KNOWN_KEYS: &[&str] = &[
     "Size",
     "Model",
     "Model hash",
-    "RNG",
     "Clip skip",
     "CFG Rescale",
+    GUIDANCE_INTERVAL,
+    SKIP_EARLY,
     "Denoising strength",
     "Version",
     "Hashes",
@@ -288,7 +347,6 @@ const KNOWN_KEYS: &[&str] = &[
     "VAE",
     "VAE hash",
     "Batch size",
-    "Batch pos",
     "Postprocess upscale by",
     "Postprocess upscaler",
     "Civitai resources",
@@ -329,6 +387,8 @@ impl Reading {
         }
         self.interpret_sampler(values);
         self.interpret_tuning(values);
+        self.interpret_seeding(values);
+        self.interpret_interval(values);
         self.note_model(values);
         self.note_vae(values);
         self.note_ways_of_drawing(values);
@@ -392,6 +452,59 @@ impl Reading {
         };
     }
 
+    /// A1111 draws noise as a card does where nothing else is said; `NV` is the same on a processor.
+    fn interpret_seeding(&mut self, values: &Values<'_>) {
+        let cpu = values.get(RNG).is_some_and(|rng| same_name(rng, "CPU"));
+        let easel = values
+            .get("Version")
+            .is_some_and(|by| by.starts_with(EASEL));
+        let said = values.get(SEED_MODE);
+        let said = said.and_then(|name| SEED_MODES.iter().find(|info| info.name == name));
+        let mode = match said {
+            Some(info) => info.id,
+            None if cpu && easel => SeedMode::Diffusers,
+            None if cpu => SeedMode::A1111Cpu,
+            None => SeedMode::A1111,
+        };
+        let strength: Option<f64> = self.number(values, "Variation seed strength");
+        let strength = strength.filter(|share| *share != 0.0);
+        let resized = values.get("Seed resize from").and_then(parse_size);
+        self.request.seeding = Seeding {
+            mode,
+            variation_seed: self.number(values, "Variation seed"),
+            variation_strength: strength,
+            resize_from: resized.map(|(width, height)| [width, height]),
+            ensd: self.number(values, "ENSD").filter(|delta| *delta != 0),
+            batch_index: match mode {
+                SeedMode::ComfyUi => self.number(values, "Batch pos"),
+                // A1111's seeds say it already.
+                _ => None,
+            },
+        };
+    }
+
+    /// A1111 leaves the negative prompt out up to and including the step at that share.
+    fn interpret_interval(&mut self, values: &Values<'_>) {
+        if let Some(text) = values.get(GUIDANCE_INTERVAL) {
+            let bounds = text.split_once(" to ");
+            self.request.guidance_interval = bounds.and_then(|(start, stop)| {
+                let (start, stop) = (start.parse().ok()?, stop.parse().ok()?);
+                Some(GuidanceInterval { start, stop })
+            });
+            if self.request.guidance_interval.is_none() {
+                self.unreadable(GUIDANCE_INTERVAL, text);
+            }
+        } else if let Some(share) = self.number::<f64>(values, SKIP_EARLY)
+            && share > 0.0
+        {
+            let steps = f64::from(self.request.steps.unwrap_or(1).max(1));
+            // Half a step on, so that rounding down finds the step.
+            let start = ((share * steps).floor() + 1.5) / steps;
+            let start = start.min(1.0);
+            self.request.guidance_interval = Some(GuidanceInterval { start, stop: 1.0 });
+        }
+    }
+
     fn note_model(&mut self, values: &Values<'_>) {
         let hash = values.get("Model hash");
         let name = match (values.get("Model"), hash) {
@@ -414,13 +527,6 @@ impl Reading {
     }
 
     fn note_ways_of_drawing(&mut self, values: &Values<'_>) {
-        // A1111 draws the noise on the graphics card where nothing else is said.
-        if !values.get("RNG").is_some_and(|rng| same_name(rng, "CPU")) {
-            self.notes.push(
-                "Its noise was drawn on a graphics card; Easel draws it on the CPU, so the same seed gives another picture."
-                    .to_owned(),
-            );
-        }
         let hires = values.0.iter().any(|(key, _)| key.starts_with("Hires "));
         if hires {
             self.notes.push(
@@ -438,6 +544,7 @@ impl Reading {
         for (key, _) in values.0 {
             let known = KNOWN_KEYS.contains(&key.as_str())
                 || TUNING_KEYS.contains(&key.as_str())
+                || SEEDING_KEYS.contains(&key.as_str())
                 || key.starts_with("Hires ");
             if !known && !keys.contains(&key.as_str()) {
                 keys.push(key);
@@ -661,6 +768,96 @@ mod tests {
     }
 
     #[test]
+    fn whose_noise_it_was_is_read_from_what_each_program_writes() {
+        let seeding = |settings: &str| {
+            let reading = read(&format!(
+                "x\nSteps: 20, Sampler: Euler a, Seed: 1, {settings}"
+            ));
+            assert_eq!(reading.notes, Vec::<String>::new(), "{settings}");
+            reading.request.seeding
+        };
+        let plain = Seeding::default();
+        for (settings, mode) in [
+            ("Version: v1.10.1", SeedMode::A1111),
+            ("RNG: NV, Version: v1.10.1", SeedMode::A1111),
+            ("RNG: CPU, Version: v1.10.1", SeedMode::A1111Cpu),
+            ("RNG: CPU, Version: Easel 0.1.0", SeedMode::Diffusers),
+            ("Version: Easel 0.1.0", SeedMode::A1111),
+            (
+                "RNG: CPU, Seed mode: a1111_cpu, Version: Easel 0.1.0",
+                SeedMode::A1111Cpu,
+            ),
+        ] {
+            assert_eq!(seeding(settings), Seeding { mode, ..plain }, "{settings}");
+        }
+        let varied = "Variation seed: 5, Variation seed strength: 0.25, Seed resize from: 512x768, \
+                      ENSD: -31337, Batch pos: 3";
+        let want = Seeding {
+            mode: SeedMode::A1111,
+            variation_seed: Some(5),
+            variation_strength: Some(0.25),
+            resize_from: Some([512, 768]),
+            ensd: Some(-31337),
+            batch_index: None,
+        };
+        assert_eq!(seeding(varied), want);
+        let batch = seeding("Seed mode: comfyui, Batch pos: 3");
+        assert_eq!(
+            (batch.mode, batch.batch_index),
+            (SeedMode::ComfyUi, Some(3))
+        );
+    }
+
+    #[test]
+    fn every_seeding_is_read_back_from_its_fields() {
+        let of = |mode| Seeding {
+            mode,
+            ..Seeding::default()
+        };
+        let whole = Seeding {
+            variation_seed: Some(7),
+            variation_strength: Some(0.5),
+            resize_from: Some([64, 96]),
+            ensd: Some(3),
+            ..of(SeedMode::A1111Cpu)
+        };
+        let batch = Seeding {
+            batch_index: Some(2),
+            ..of(SeedMode::ComfyUi)
+        };
+        let modes = SEED_MODES.iter().map(|info| of(info.id));
+        for seeding in modes.chain([whole, batch]) {
+            let fields = seeding_fields(&seeding).into_iter();
+            let line: Vec<_> = fields
+                .map(|(key, value)| format!("{key}: {value}"))
+                .collect();
+            let line = format!(
+                "x\nSteps: 1, Sampler: Euler, Seed: 1, Version: Easel 1, {}",
+                line.join(", ")
+            );
+            assert_eq!(read(&line).request.seeding, seeding, "{line}");
+        }
+    }
+
+    #[test]
+    fn guidance_left_out_at_the_beginning_is_an_interval() {
+        let interval = |settings: &str| {
+            let line = format!("x\nSteps: 10, Sampler: Euler, Seed: 1, {settings}");
+            read(&line).request.guidance_interval
+        };
+        // A1111 guides where step / 10 > 0.3: from step 4, counted from 0.
+        let skipped = interval("Skip Early CFG: 0.3").unwrap();
+        assert_eq!((0..10).find(|step| skipped.contains(*step, 10)), Some(4));
+        assert!(skipped.contains(9, 10));
+        assert_eq!(interval("Skip Early CFG: 0"), None);
+        let own = GuidanceInterval {
+            start: 0.25,
+            stop: 0.75,
+        };
+        assert_eq!(interval("CFG interval: 0.25 to 0.75"), Some(own));
+    }
+
+    #[test]
     fn nothing_is_made_up_about_a_picture_that_says_nothing() {
         let settings: PictureSettings = serde_json::from_value(serde_json::json!({
             "prompt": "", "negative_prompt": "", "model_name": "", "steps": 0, "guidance_scale": 0.0,
@@ -692,7 +889,6 @@ mod tests {
             "Seed: -1",
             "Size: big",
             "v1-5 (6ce0161689)",
-            "graphics card",
             "the VAE kl-f8.pt",
             "Hires fix",
             "ADetailer model",

@@ -1,6 +1,6 @@
 //! One job from a plan to its pictures: noise, denoising, decoding, enlarging.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::upscale::Upscaler;
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::request::{Pixels, Stage};
-use crate::samplers::{self, NoiseSource, Run, Step, TorchNoise};
+use crate::samplers::{self, Run, Seeds, Step};
 
 /// A preview is decoded only while previews together take less than this share of the drawing ...
 const PREVIEW_SHARE: f64 = 0.15;
@@ -124,11 +124,15 @@ impl BatchJob<'_> {
         reached: &mut Option<Reached>,
     ) -> Result<Tensor> {
         let (model, plan) = (self.model, self.plan);
-        let seeds = plan.seeds.get(self.batch.clone()).unwrap_or_default();
-        let mut noise = TorchNoise::new(seeds);
+        let pictures: Vec<_> = self.batch.clone().map(|index| plan.seed(index)).collect();
+        let mut noise = samplers::noise_source(Seeds {
+            pictures: &pictures,
+            latent_factor: model.card.latent_factor,
+            sigmas: plan.schedule.sigma_ends(),
+        });
         let factor = i64::from(model.card.latent_factor.max(1));
         let shape = [
-            seeds.len() as i64,
+            pictures.len() as i64,
             model.latent_channels(),
             i64::from(plan.height_px) / factor,
             i64::from(plan.width_px) / factor,
@@ -138,6 +142,7 @@ impl BatchJob<'_> {
         // Two closures look at the watcher; never at the same time.
         let watcher = RefCell::new(watcher);
         let cancelled = || watcher.borrow().cancelled();
+        let steps_done = Cell::new(0);
         let mut denoiser = GuidedDenoiser::new(
             (&model.unet, model.kind, model.scheduler.prediction_type),
             embeds,
@@ -145,13 +150,16 @@ impl BatchJob<'_> {
             Guidance {
                 scale: plan.guidance_scale,
                 rescale: plan.guidance_rescale,
+                interval: plan.guidance_interval,
+                steps: plan.steps,
                 both: plan.sampler.needs_unguided(),
             },
-            &cancelled,
+            (&steps_done, &cancelled),
         );
         let mut previews = Previews::start(watcher.borrow().wants_previews());
         let mut on_step = |step: Step<'_>| -> Result<()> {
             let done = step.index + 1;
+            steps_done.set(done);
             *reached = Some(Reached {
                 step: done,
                 denoised: step.denoised.shallow_clone(),
@@ -168,7 +176,7 @@ impl BatchJob<'_> {
         let run = Run {
             denoiser: &mut denoiser,
             schedule: &plan.schedule,
-            noise: &mut noise,
+            noise: noise.as_mut(),
             on_step: &mut on_step,
         };
         samplers::sample(plan.sampler, run, latents)

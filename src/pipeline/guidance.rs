@@ -2,12 +2,15 @@
 //! classifier-free guidance, the kind it computes in, cancellation, a check for broken values.
 //!
 //! Classifier-free guidance: Ho and Salimans, arXiv 2207.12598; its rescaling: Lin et al., arXiv
-//! 2305.08891, section 3.4, as diffusers' `rescale_noise_cfg`.
+//! 2305.08891, section 3.4, as diffusers' `rescale_noise_cfg`; its interval: [`GuidanceInterval`].
+
+use std::cell::Cell;
 
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::unet::UNet2DConditionModel;
+use crate::request::GuidanceInterval;
 use crate::samplers::{Denoiser, Prediction};
 use crate::schedule::{NoiseLevel, PredictionType};
 
@@ -21,6 +24,8 @@ pub struct GuidedDenoiser<'a> {
     guidance: Option<Guidance>,
     prediction_type: PredictionType,
     kind: Kind,
+    /// Steps that are done.
+    step: &'a Cell<usize>,
     cancelled: &'a dyn Fn() -> bool,
     calls: usize,
 }
@@ -32,11 +37,20 @@ pub struct Guidance {
     pub scale: f64,
     /// 0: not at all; 1: to the contrast of the prompt's own answer.
     pub rescale: f64,
-    /// Ask the negative prompt whatever the scale: the sampler wants to know.
+    /// Outside of it the prompt's own answer counts.
+    pub interval: Option<GuidanceInterval>,
+    /// Steps of the whole drawing.
+    pub steps: usize,
+    /// Ask the negative prompt whatever the scale and the interval: the sampler wants to know.
     pub both: bool,
 }
 
 impl Guidance {
+    fn works_at(self, step: usize) -> bool {
+        let within = |interval: GuidanceInterval| interval.contains(step, self.steps);
+        self.interval.is_none_or(within)
+    }
+
     fn apply(self, prompt: &Tensor, negative: &Tensor) -> Result<Tensor> {
         let guided = negative + (prompt - negative) * self.scale;
         if self.rescale == 0.0 {
@@ -58,13 +72,13 @@ pub struct PromptEmbeds<'a> {
 impl<'a> GuidedDenoiser<'a> {
     /// `batch` pictures of the same prompt. A scale of 1 or less skips the second pass, unless the
     /// sampler needs both.
-    /// `cancelled` is asked before every call of the network.
+    /// `step` holds how many steps are done, `cancelled` is asked before every call of the network.
     pub fn new(
         (unet, kind, prediction_type): (&'a UNet2DConditionModel, Kind, PredictionType),
         embeds: &PromptEmbeds<'_>,
         batch: i64,
         guidance: Guidance,
-        cancelled: &'a dyn Fn() -> bool,
+        (step, cancelled): (&'a Cell<usize>, &'a dyn Fn() -> bool),
     ) -> Self {
         let repeated = |embeds: &Tensor| embeds.expand([batch, -1, -1], false);
         let guided = guidance.both || guidance.scale > 1.0;
@@ -79,6 +93,7 @@ impl<'a> GuidedDenoiser<'a> {
             guidance: guided.then_some(guidance),
             prediction_type,
             kind,
+            step,
             cancelled,
             calls: 0,
         }
@@ -93,20 +108,26 @@ impl GuidedDenoiser<'_> {
         }
         self.calls += 1;
         let input = model_input(x, at).f_to_kind(self.kind)?;
-        let forward = |input: &Tensor| -> Result<Tensor> {
-            let said = self
-                .unet
-                .forward(input, at.timestep, &self.encoder_hidden_states)?;
+        let batch = input.size()[0];
+        let states = &self.encoder_hidden_states;
+        let forward = |input: &Tensor, states: &Tensor| -> Result<Tensor> {
+            let said = self.unet.forward(input, at.timestep, states)?;
             Ok(said.f_to_kind(Kind::Float)?)
         };
         let (output, unguided) = match self.guidance {
-            None => (forward(&input)?, None),
+            None => (forward(&input, states)?, None),
+            Some(guidance) if !guidance.both && !guidance.works_at(self.step.get()) => {
+                (forward(&input, &states.f_narrow(0, batch, batch)?)?, None)
+            }
             Some(guidance) => {
-                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?)?;
-                let batch = input.size()[0];
+                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?, states)?;
                 let negative = both.f_narrow(0, 0, batch)?;
                 let prompt = both.f_narrow(0, batch, batch)?;
-                (guidance.apply(&prompt, &negative)?, Some(negative))
+                let guided = match guidance.works_at(self.step.get()) {
+                    true => guidance.apply(&prompt, &negative)?,
+                    false => prompt,
+                };
+                (guided, Some(negative))
             }
         };
         if output.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {

@@ -6,12 +6,17 @@ use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::output;
 use crate::request::{
-    GenerationRequest, LoraChoice, PictureFormat, SamplerId, ScheduleId, Tuning, new_seed,
+    GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, SamplerId, ScheduleId,
+    SeedMode, Seeding, Tuning, new_seed,
 };
 use crate::schedule::{self, Schedule};
 
 /// More than anyone waits for; keeps a typing mistake from filling the disk.
 const MAX_COUNT: u32 = 1000;
+/// The latents of a picture of this size fit into memory many times.
+const MAX_RESIZE_PX: u32 = 16_384;
+/// The noise of the pictures before is drawn too.
+const MAX_BATCH: u32 = 4096;
 /// Values of latents' area that are drawn together: 16 of the starter's pictures, one of 512 px.
 const BATCH_AREA_CPU: u32 = 64 * 64;
 const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;
@@ -27,6 +32,8 @@ pub struct GenerationPlan {
     pub guidance_scale: f64,
     /// 0 to 1.
     pub guidance_rescale: f64,
+    /// `None`: all steps.
+    pub guidance_interval: Option<GuidanceInterval>,
     /// 1 is the text encoder's last layer.
     pub clip_skip: u32,
     /// Of the drawing.
@@ -37,6 +44,8 @@ pub struct GenerationPlan {
     pub output_height_px: u32,
     /// One a picture.
     pub seeds: Vec<u64>,
+    /// Of the first picture; a variation has its seed.
+    pub seeding: Seeding,
     pub batch_size: usize,
     pub sampler: SamplerId,
     pub schedule_id: ScheduleId,
@@ -100,6 +109,7 @@ impl GenerationPlan {
                 "One job draws 1 to {MAX_COUNT} pictures; {count} were asked for"
             )));
         }
+        let seeding = checked_seeding(request.seeding)?;
         let plan = Self {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone(),
@@ -107,12 +117,14 @@ impl GenerationPlan {
             steps,
             guidance_scale,
             guidance_rescale,
+            guidance_interval: guidance_interval(request.guidance_interval)?,
             clip_skip,
             width_px,
             height_px,
             output_width_px,
             output_height_px,
-            seeds: seeds(request.seed, count),
+            seeds: seeds(request.seed, seeding, count),
+            seeding,
             batch_size: batch_size(request, model, width_px, height_px, count),
             sampler,
             schedule_id,
@@ -131,6 +143,12 @@ impl GenerationPlan {
             footprint.check()?;
         }
         Ok(plan)
+    }
+
+    /// What picture `index` grows from.
+    pub fn seed(&self, index: usize) -> (u64, Seeding) {
+        let first = self.seeds.first().copied().unwrap_or_default();
+        self.seeding.of_picture(first, index as u32)
     }
 
     /// The pictures drawn together, as ranges of indices into `seeds`.
@@ -166,12 +184,60 @@ fn side(name: &str, asked: Option<u32>, default: u32, factor: u32) -> Result<u32
     )))
 }
 
-/// The first seed, and one more for each picture after it.
-fn seeds(asked: Option<u64>, count: u32) -> Vec<u64> {
+/// One a picture.
+fn seeds(asked: Option<u64>, seeding: Seeding, count: u32) -> Vec<u64> {
     let first = asked.unwrap_or_else(new_seed);
-    (0..u64::from(count))
-        .map(|index| first.wrapping_add(index))
+    (0..count)
+        .map(|index| seeding.of_picture(first, index).0)
         .collect()
+}
+
+/// `seeding` with a seed for its variation, where one is asked for.
+fn checked_seeding(seeding: Seeding) -> Result<Seeding> {
+    let wrong = |why: String| Err(Error::Request(why));
+    let strength = seeding.variation_strength.unwrap_or_default();
+    if !(0.0..=1.0).contains(&strength) {
+        return wrong(format!(
+            "The variation's strength must be from 0 to 1; {strength} was asked for"
+        ));
+    }
+    if let Some([width, height]) = seeding.resize_from
+        && !(1..=MAX_RESIZE_PX).contains(&width.min(height))
+            | !(1..=MAX_RESIZE_PX).contains(&width.max(height))
+    {
+        return wrong(format!(
+            "The size that the seed is taken from must have sides of 1 to {MAX_RESIZE_PX}; \
+             {width}x{height} was asked for"
+        ));
+    }
+    if seeding.batch_index.is_some_and(|index| index >= MAX_BATCH) {
+        return wrong(format!("A place in a batch must be below {MAX_BATCH}"));
+    }
+    let of_a1111 = seeding.varies() || seeding.resize_from.is_some() || seeding.ensd.is_some();
+    if seeding.mode == SeedMode::ComfyUi && of_a1111 {
+        return wrong(
+            "ComfyUI's seeds know no variation, no resizing and no ENSD: choose another seed mode"
+                .to_owned(),
+        );
+    }
+    let drawn = seeding.varies().then(new_seed);
+    Ok(Seeding {
+        variation_seed: seeding.variation_seed.or(drawn),
+        ..seeding
+    })
+}
+
+fn guidance_interval(asked: Option<GuidanceInterval>) -> Result<Option<GuidanceInterval>> {
+    match asked {
+        Some(GuidanceInterval { start, stop })
+            if !(0.0 <= start && start <= stop && stop <= 1.0) =>
+        {
+            Err(Error::Request(format!(
+                "The interval of guidance must lie between 0 and 1; {start} to {stop} was asked for"
+            )))
+        }
+        asked => Ok(asked),
+    }
 }
 
 fn batch_size(
@@ -213,8 +279,9 @@ mod tests {
 
     #[test]
     fn picture_i_has_the_seed_plus_i() {
-        assert_eq!(seeds(Some(7), 3), [7, 8, 9]);
-        assert_eq!(seeds(Some(u64::MAX), 2), [u64::MAX, 0]);
-        assert_ne!(seeds(None, 1), seeds(None, 1));
+        let plain = Seeding::default();
+        assert_eq!(seeds(Some(7), plain, 3), [7, 8, 9]);
+        assert_eq!(seeds(Some(u64::MAX), plain, 2), [u64::MAX, 0]);
+        assert_ne!(seeds(None, plain, 1), seeds(None, plain, 1));
     }
 }

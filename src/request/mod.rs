@@ -4,9 +4,11 @@
 //! [`PictureSettings`] holds what it came to, and travels inside every picture.
 
 mod exact;
+mod interval;
 mod recipe;
 mod sampler;
 mod schedule;
+mod seeding;
 mod tuning;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use interval::GuidanceInterval;
 pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
+pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};
 pub use tuning::Tuning;
 
 /// One job as a person words it: in the window, on the command line, in a picture's metadata.
@@ -39,13 +43,18 @@ pub struct GenerationRequest {
     /// How far guidance is brought back to the prompt's own contrast, 0 to 1 (2305.08891, 3.4);
     /// `None` is 0.
     pub guidance_rescale: Option<f64>,
+    /// The shares of the steps from which on and up to which the prompt guides, 0 to 1; `None`: all.
+    pub guidance_interval: Option<GuidanceInterval>,
     /// Which of the text encoder's layers is listened to, counted from its last, 1: A1111's.
     pub clip_skip: Option<u32>,
     /// Of the drawing, before enlarging; a multiple of the model's latent factor.
     pub width_px: Option<u32>,
     pub height_px: Option<u32>,
-    /// Of the first picture; picture `i` has `seed + i`. `None`: a new one is drawn.
+    /// Of the first picture; how the others' follow says [`Seeding::of_picture`]. `None`: a new one is
+    /// drawn.
     pub seed: Option<u64>,
+    #[serde(skip_serializing_if = "Seeding::is_usual")]
+    pub seeding: Seeding,
     /// How many pictures; `None` is one.
     pub count: Option<u32>,
     /// How many pictures are drawn together; `None`: as many as suit the size and the device.
@@ -140,11 +149,15 @@ pub struct PictureSettings {
     pub guidance_scale: f64,
     #[serde(default, with = "exact")]
     pub guidance_rescale: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance_interval: Option<GuidanceInterval>,
     /// A1111's: 1 is the text encoder's last layer.
     #[serde(default = "last_layer")]
     pub clip_skip: u32,
     /// Of this picture.
     pub seed: u64,
+    #[serde(default, skip_serializing_if = "Seeding::is_usual")]
+    pub seeding: Seeding,
     pub sampler: SamplerId,
     pub schedule: ScheduleId,
     #[serde(default, skip_serializing_if = "Tuning::is_usual")]
@@ -188,10 +201,12 @@ impl PictureSettings {
             steps: drawn.then_some(self.steps),
             guidance_scale: drawn.then_some(self.guidance_scale),
             guidance_rescale: Some(self.guidance_rescale).filter(|rescale| *rescale > 0.0),
+            guidance_interval: self.guidance_interval,
             clip_skip: Some(self.clip_skip).filter(|skip| *skip > 1),
             width_px: side(self.width_px),
             height_px: side(self.height_px),
             seed: drawn.then_some(self.seed),
+            seeding: self.seeding,
             count: Some(1),
             batch_size: None,
             sampler: drawn.then_some(self.sampler),

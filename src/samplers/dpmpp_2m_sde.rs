@@ -3,7 +3,8 @@
 //!
 //! Source: Lu et al., 2211.01095, appendix; diffusers 0.42.1 `scheduling_dpmsolver_multistep.py`,
 //! `step` with `algorithm_type` "sde-dpmsolver++"; the share of fresh noise `eta` as in k-diffusion
-//! `sampling.py`, `sample_dpmpp_2m_sde`. The noise is plain, as diffusers' is.
+//! `sampling.py`, `sample_dpmpp_2m_sde`. The noise is plain, as diffusers' is, where no
+//! other program's is asked for.
 
 use tch::Tensor;
 
@@ -17,7 +18,8 @@ pub(super) fn sample_dpmpp_2m_sde(mut run: Run<'_>, mut x: Tensor) -> Result<Ten
     let (eta, s_noise) = (run.schedule.settings.eta, run.schedule.settings.s_noise);
     for (index, from, to) in run.schedule.steps() {
         let denoised = run.denoise(&x, from)?;
-        let noise = run.noise.sample(&x)?;
+        let ratio = |level: NoiseLevel| level.sigma / level.alpha;
+        let noise = run.noise.of_multistep(&x, ratio(from), ratio(to))?;
         let h = to.lambda() - from.lambda();
         let eta_h = if eta > 0.0 { eta * h } else { 0.0 };
         let gain = -to.alpha * (-h - eta_h).exp_m1();

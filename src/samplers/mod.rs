@@ -5,7 +5,6 @@
 //! pictures; a multistep history is a local variable. What the network predicts (epsilon, v, the
 //! sample), its input scaling, guidance and cancellation are the [`Denoiser`]'s business.
 
-mod brownian;
 mod ddim;
 mod ddim_cfg_pp;
 mod ddpm;
@@ -39,7 +38,7 @@ use crate::error::Result;
 use crate::request::SamplerId;
 use crate::schedule::{Clamp, NoiseLevel, Schedule};
 
-pub use noise::TorchNoise;
+pub use noise::{BatchNoise, PictureNoise, Seeds, noise_source};
 
 /// What the network says of `x`, in one of the three forms networks are trained for.
 /// f32, the shape of `x`.
@@ -124,6 +123,11 @@ pub trait NoiseSource {
     /// the whole one, so that the noise does not depend on the step count. Fresh noise where a source
     /// has no such motion.
     fn between(&mut self, like: &Tensor, _from: f64, _to: f64) -> Result<Tensor> {
+        self.sample(like)
+    }
+
+    /// The noise of DPM++ 2M SDE: plain in diffusers, a motion's in k-diffusion ([`Self::between`]).
+    fn of_multistep(&mut self, like: &Tensor, _from: f64, _to: f64) -> Result<Tensor> {
         self.sample(like)
     }
 }

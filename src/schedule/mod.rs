@@ -114,6 +114,17 @@ impl Schedule {
             .map(|(index, (from, to))| (index, *from, *to))
     }
 
+    /// The smallest sigma above 0 and the largest, in the space where alpha is 1; of levels without a
+    /// picture in them (alpha 0) the largest that there is.
+    pub fn sigma_ends(&self) -> (f64, f64) {
+        let sigmas = self.levels.iter().map(|level| level.sigma / level.alpha);
+        let sigmas = sigmas.filter(|sigma| *sigma > 0.0 && sigma.is_finite());
+        let (min, max) = sigmas.fold((f64::INFINITY, 0.0_f64), |(min, max), sigma| {
+            (min.min(sigma), max.max(sigma))
+        });
+        (min.min(max), max)
+    }
+
     /// How many steps there are.
     pub fn step_count(&self) -> usize {
         self.landings.len()

@@ -17,7 +17,7 @@ use crate::files;
 use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, Watcher};
 use crate::request::{
-    GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Stage, Tuning,
+    GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -45,6 +45,7 @@ impl<'a> Recorder<'a> {
             steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
             guidance_scale: plan.guidance_scale,
             guidance_rescale: plan.guidance_rescale,
+            guidance_interval: plan.guidance_interval,
             clip_skip: plan.clip_skip,
             vae_path: model.vae_path.clone(),
             loras: plan.loras.clone(),
@@ -65,12 +66,13 @@ impl<'a> Recorder<'a> {
 
     fn settings(
         &mut self,
-        seed: u64,
+        (seed, seeding): (u64, Seeding),
         pixels: &Pixels,
         cancelled_after: Option<u32>,
     ) -> PictureSettings {
         PictureSettings {
             seed,
+            seeding,
             output_width_px: pixels.width_px,
             output_height_px: pixels.height_px,
             cancelled_after,
@@ -91,10 +93,12 @@ pub(super) fn unknown_settings() -> PictureSettings {
         steps: 0,
         guidance_scale: 0.0,
         guidance_rescale: 0.0,
+        guidance_interval: None,
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
         seed: 0,
+        seeding: Seeding::default(),
         sampler: SamplerId::Euler,
         schedule: ScheduleId::Model,
         tuning: Tuning::default(),
@@ -118,10 +122,12 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
         steps: request.steps.unwrap_or_default(),
         guidance_scale: request.guidance_scale.unwrap_or_default(),
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
+        guidance_interval: request.guidance_interval,
         clip_skip: request.clip_skip.unwrap_or(1),
         vae_path: request.vae.clone(),
         loras: request.loras.clone(),
         seed: request.seed.unwrap_or_default(),
+        seeding: request.seeding,
         sampler: request.sampler.unwrap_or(SamplerId::Euler),
         schedule: request.schedule.unwrap_or(ScheduleId::Model),
         tuning: request.tuning,
@@ -280,12 +286,7 @@ impl Watcher for JobWatcher<'_> {
     }
 
     fn drawn(&mut self, drawn: Drawn) -> Result<()> {
-        let seed = self
-            .plan
-            .seeds
-            .get(drawn.index)
-            .copied()
-            .unwrap_or_default();
+        let seed = self.plan.seed(drawn.index);
         let cancelled_after = drawn
             .cancelled_after
             .map(|step| u32::try_from(step).unwrap_or(u32::MAX));

@@ -8,7 +8,7 @@
 //! `BrownianTreeNoiseSampler` (`sampling.py`) uses torchsde's. The numbers are our own: torchsde's
 //! follow from how often it was asked before.
 
-use super::noise::Stream;
+use super::torch::Stream;
 
 /// The times of the tree's ends: below and above every sigma of a schedule.
 const FIRST: f64 = 1.0 / 65536.0;
