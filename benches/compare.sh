@@ -16,7 +16,7 @@ trap 'rm -f "$lines"' EXIT
 cargo xtask setup
 cargo build --release --package easel
 # Easel's program sets this for itself (src/main.rs).
-peer() { GOMP_SPINCOUNT=10000 cargo bench --quiet --bench peer -- "$1"; }
+peer() { GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 cargo bench --quiet --bench peer -- "$1"; }
 theirs() { "$python" benches/diffusers_peer.py "$@" 2>/dev/null; }
 note() { printf '%s %s %s\n' "$1" "$2" "$3" >>"$lines"; printf '%-8s %-10s %s\n' "$2" "$1" "$3"; }
 

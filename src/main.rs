@@ -5,11 +5,18 @@ use std::process::Command as Process;
 use easel::cli::{self, Command};
 use easel::{app, settings};
 
-/// How libtorch's threads wait for each other: turns of a loop before they sleep. OpenMP (GCC's) reads
-/// it before `main` begins.
-const SPIN_COUNT: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
-/// The standard's word for the same.
-const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+/// What libraries read before `main` begins: a variable, and the variable of the standard that says the
+/// same in other words.
+const EARLY: [(&str, &str, &str); 2] = [
+    // How libtorch's threads wait for each other: turns of a loop before they sleep (GCC's OpenMP). By
+    // default they spin, which keeps the window and every other program from the processor: a picture
+    // that takes 0.6 s on two free cores takes 11 s beside compilers, and 0.75 s with threads that spin
+    // for some microseconds only. Threads that never spin take 0.85 s and 1.1 s.
+    ("GOMP_SPINCOUNT", "10000", "OMP_WAIT_POLICY"),
+    // Large tensors in pages of 2 MB instead of 4 KB (glibc's allocator): to be handed pages was a fifth
+    // of the time of the VAE's large convolutions.
+    ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", ""),
+];
 
 fn main() {
     let arguments = cli::parse();
@@ -17,7 +24,7 @@ fn main() {
         arguments.command,
         None | Some(Command::Window | Command::Generate(_))
     ) {
-        restart_with_patient_threads();
+        restart_prepared();
     }
     let code = match arguments.command {
         None | Some(Command::Window) => open_window(arguments.verbose),
@@ -33,31 +40,28 @@ fn open_window(verbose: bool) -> u8 {
     }
 }
 
-/// Starts this program anew, in its own place, with threads that soon sleep while they wait.
-///
-/// By default they spin, which keeps the window and every other program from the processor: a picture
-/// that takes 0.6 s on two free cores takes 11 s beside compilers, and 0.75 s with threads that spin
-/// for some microseconds only. Threads that never spin take 0.85 s and 1.1 s. Who sets a variable
+/// Starts this program anew, in its own place, where [`EARLY`] has something to say. Who sets a variable
 /// keeps what was set. Where the restart fails, Easel goes on as it is.
 #[cfg(unix)]
-fn restart_with_patient_threads() {
+fn restart_prepared() {
     use std::os::unix::process::CommandExt;
-    let (name, count) = SPIN_COUNT;
-    if [name, WAIT_POLICY]
-        .map(std::env::var_os)
+    let unset = |name: &str| std::env::var_os(name).is_none();
+    let missing: Vec<_> = EARLY
         .iter()
-        .any(Option::is_some)
-    {
+        .filter(|(name, _, same)| unset(name) && unset(same))
+        .map(|(name, value, _)| (name, value))
+        .collect();
+    if missing.is_empty() {
         return;
     }
     if let Ok(program) = std::env::current_exe() {
         let error = Process::new(program)
             .args(std::env::args_os().skip(1))
-            .env(name, count)
+            .envs(missing)
             .exec();
         log::warn!("threads will spin while they wait: {error}");
     }
 }
 
 #[cfg(not(unix))]
-fn restart_with_patient_threads() {}
+fn restart_prepared() {}

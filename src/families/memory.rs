@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 
 /// Bytes of activations at the peak for a pixel of the decoded picture, per channel of the VAE's
-/// widest full-size layer: input, output and one in between.
+/// widest full-size layer: the map before the last level has twice as many, and goes strip by strip.
 const DECODER_COPIES: u64 = 3;
 /// The same for the UNet's first level: skips, both halves of guidance, attention.
 const UNET_COPIES: u64 = 24;

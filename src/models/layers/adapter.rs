@@ -78,23 +78,16 @@ impl Adapters {
     }
 
     /// `y` with every branch of a convolution added, which strides and pads as the layer does.
-    pub fn add_conv(&self, x: &Tensor, mut y: Tensor, stride: i64, padding: i64) -> Tensor {
+    pub fn add_conv(&self, x: &Tensor, mut y: Tensor, stride: i64, padding: [i64; 2]) -> Tensor {
         let conv = |x: &Tensor, weight: &Tensor, stride, padding| {
-            x.conv2d(
-                weight,
-                None::<&Tensor>,
-                [stride; 2],
-                [padding; 2],
-                [1, 1],
-                1,
-            )
+            x.conv2d(weight, None::<&Tensor>, [stride; 2], padding, [1, 1], 1)
         };
         for branch in self.lock().iter() {
             let low = match &branch.mid {
-                Some(mid) => conv(&conv(x, &branch.down, 1, 0), mid, stride, padding),
+                Some(mid) => conv(&conv(x, &branch.down, 1, [0, 0]), mid, stride, padding),
                 None => conv(x, &branch.down, stride, padding),
             };
-            y += conv(&low, &branch.up, 1, 0) * branch.scale;
+            y += conv(&low, &branch.up, 1, [0, 0]) * branch.scale;
         }
         y
     }
@@ -195,7 +188,7 @@ mod tests {
             })
             .unwrap();
         let conv = |weight: &Tensor| x.conv2d(weight, None::<&Tensor>, [2, 2], [1, 1], [1, 1], 1);
-        let with = adapters.add_conv(&x, conv(&weight), 2, 1);
+        let with = adapters.add_conv(&x, conv(&weight), 2, [1, 1]);
         assert!(largest_difference(&with, &conv(&(&weight + delta * 2.0))) < 1e-5);
     }
 

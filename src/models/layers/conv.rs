@@ -37,15 +37,26 @@ impl Conv2d {
 
     /// `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let y = x.conv2d(
-            &self.weight,
-            Some(&self.bias),
-            [self.stride; 2],
-            [self.padding; 2],
-            [1, 1],
-            1,
-        );
-        self.adapters.add_conv(x, y, self.stride, self.padding)
+        self.padded(x, [self.padding; 2])
+    }
+
+    /// The same for rows out of a larger map: the rows above and below that the kernel looks at are
+    /// part of `x`, and only the columns are padded.
+    pub fn forward_rows(&self, x: &Tensor) -> Tensor {
+        self.padded(x, [0, self.padding])
+    }
+
+    fn padded(&self, x: &Tensor, padding: [i64; 2]) -> Tensor {
+        let (weight, bias) = (&self.weight, Some(&self.bias));
+        let y = x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1);
+        self.adapters.add_conv(x, y, self.stride, padding)
+    }
+
+    /// Out and in.
+    pub fn channels(&self) -> (i64, i64) {
+        let size = self.weight.size();
+        let channels = |dim: usize| size.get(dim).copied().unwrap_or_default();
+        (channels(0), channels(1))
     }
 
     /// What the network computes in, and where.

@@ -11,6 +11,7 @@ mod conv;
 mod linear;
 mod norm;
 mod resnet;
+mod strips;
 mod time;
 mod weights;
 
@@ -22,5 +23,6 @@ pub use conv::Conv2d;
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
 pub use resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D};
+pub use strips::Strips;
 pub use time::{TimestepEmbedding, Timesteps};
 pub use weights::{Scope, Weights};

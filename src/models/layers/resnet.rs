@@ -4,7 +4,7 @@
 
 use tch::Tensor;
 
-use super::{Activation, Conv2d, GroupNorm, Linear, Scope};
+use super::{Activation, Conv2d, GroupNorm, Linear, Scope, Strips};
 use crate::error::Result;
 
 /// How the timestep enters a block.
@@ -106,6 +106,40 @@ impl ResnetBlock2D {
             factor => hidden.g_div_scalar_(factor),
         }
     }
+
+    /// The same for a block without a timestep on a map in strips of at most `bytes`.
+    pub fn forward_strips(&self, x: Strips, bytes: i64) -> Strips {
+        let activation = self.config.activation;
+        let (out_channels, in_channels) = self.conv1.channels();
+        let x = x.limited(in_channels.max(out_channels), bytes);
+        let norm = x.normalizer(&self.norm1);
+        let (hidden, shortcuts): (Vec<_>, Vec<_>) = x
+            .windows()
+            .map(|window| {
+                let normed = |rows: &Tensor| activation.forward(norm.forward(rows));
+                let hidden = window.convolved(&self.conv1, 1, normed);
+                let shortcut = match &self.conv_shortcut {
+                    Some(conv) => conv.forward(&window.strip),
+                    None => window.strip,
+                };
+                (hidden, shortcut)
+            })
+            .unzip();
+        let hidden = Strips::from_iter(hidden);
+        let norm = hidden.normalizer(&self.norm2);
+        hidden
+            .windows()
+            .zip(shortcuts)
+            .map(|(window, shortcut)| {
+                let normed = |rows: &Tensor| activation.forward(norm.forward(rows));
+                let mut out = window.convolved(&self.conv2, 1, normed).g_add_(&shortcut);
+                match self.config.output_scale_factor {
+                    1.0 => out,
+                    factor => out.g_div_scalar_(factor),
+                }
+            })
+            .collect()
+    }
 }
 
 /// Half the size: a convolution of stride 2.
@@ -148,5 +182,95 @@ impl Upsample2D {
     /// `size`: height and width of the result.
     pub fn forward(&self, x: &Tensor, size: [i64; 2]) -> Tensor {
         self.conv.forward(&x.upsample_nearest2d(size, None, None))
+    }
+
+    /// Twice the size, of a map in strips, in strips of at most `bytes`.
+    pub fn forward_strips(&self, x: Strips, bytes: i64) -> Strips {
+        let (out_channels, in_channels) = self.conv.channels();
+        let twice = |rows: &Tensor| {
+            let size = rows.size();
+            let side = |dim: usize| 2 * size.get(dim).copied().unwrap_or_default();
+            rows.upsample_nearest2d([side(2), side(3)], None, None)
+        };
+        x.limited(4 * in_channels.max(out_channels), bytes)
+            .windows()
+            .map(|window| window.convolved(&self.conv, 2, twice))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::models::layers::Weights;
+
+    const CONFIG: ResnetConfig = ResnetConfig {
+        temb_channels: None,
+        groups: 2,
+        eps: 1e-6,
+        activation: Activation::Silu,
+        time_scale_shift: TimeScaleShift::Add,
+        output_scale_factor: 2.0,
+    };
+
+    fn weights(tensors: &[(&str, &[i64])]) -> Weights {
+        let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let named = tensors
+            .iter()
+            .map(|(name, shape)| ((*name).to_owned(), random(shape)));
+        Weights::new("test", named.collect())
+    }
+
+    fn largest_difference(strips: Strips, whole: &Tensor) -> f64 {
+        let joined = strips.joined();
+        assert_eq!(joined.size(), whole.size());
+        (joined - whole).abs().max().double_value(&[]) / whole.abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn a_map_in_strips_of_one_or_a_few_rows_comes_to_the_same() {
+        tch::manual_seed(5);
+        let x = || Tensor::randn([1, 4, 9, 6], (Kind::Float, Device::Cpu)) + 3.0;
+        for out in [4i64, 6] {
+            let mut tensors: Vec<(&str, Vec<i64>)> = vec![
+                ("norm1.weight", vec![4]),
+                ("norm1.bias", vec![4]),
+                ("conv1.weight", vec![out, 4, 3, 3]),
+                ("conv1.bias", vec![out]),
+                ("norm2.weight", vec![out]),
+                ("norm2.bias", vec![out]),
+                ("conv2.weight", vec![out, out, 3, 3]),
+                ("conv2.bias", vec![out]),
+            ];
+            if out != 4 {
+                tensors.push(("conv_shortcut.weight", vec![out, 4, 1, 1]));
+                tensors.push(("conv_shortcut.bias", vec![out]));
+            }
+            let tensors: Vec<_> = tensors.iter().map(|(n, s)| (*n, s.as_slice())).collect();
+            let weights = weights(&tensors);
+            let block = ResnetBlock2D::new(&weights.root(), 4, out, CONFIG).unwrap();
+            for rows in [1, 4, 9] {
+                let (x, bytes) = (x(), rows * 4 * 6 * 4);
+                let whole = block.forward(&x, None);
+                let strips = block.forward_strips(Strips::whole(x), bytes);
+                assert!(largest_difference(strips, &whole) < 2e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn a_map_is_enlarged_in_strips_as_it_is_whole() {
+        tch::manual_seed(6);
+        let weights = weights(&[("conv.weight", &[4, 4, 3, 3]), ("conv.bias", &[4])]);
+        let upsample = Upsample2D::new(&weights.root(), 4).unwrap();
+        let x = Tensor::randn([2, 4, 7, 5], (Kind::Float, Device::Cpu));
+        let whole = upsample.forward(&x, [14, 10]);
+        for rows in [1, 3, 7] {
+            let strips = Strips::whole(x.shallow_clone());
+            let strips = upsample.forward_strips(strips, rows * 2 * 16 * 5 * 4);
+            assert!(largest_difference(strips, &whole) < 2e-6);
+        }
     }
 }

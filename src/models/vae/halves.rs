@@ -9,11 +9,13 @@ use super::config::VaeConfig;
 use crate::error::Result;
 use crate::models::layers::{
     Activation, Conv2d, Downsample2D, GroupNorm, Linear, Mask, ResnetBlock2D, ResnetConfig, Scope,
-    TimeScaleShift, Upsample2D, attention,
+    Strips, TimeScaleShift, Upsample2D, attention,
 };
 
 /// Fixed in diffusers' VAE.
 const EPS: f64 = 1e-6;
+/// The decoder's maps beyond this are worked on in strips of rows.
+const STRIP_BYTES: i64 = 16 << 20;
 
 fn resnet_config(config: &VaeConfig) -> ResnetConfig {
     ResnetConfig {
@@ -138,19 +140,24 @@ impl Decoder {
         self.conv_in.weight()
     }
 
-    pub fn forward(&self, latents: &Tensor) -> Result<Tensor> {
-        let mut x = self.mid_block.forward(&self.conv_in.forward(latents));
+    pub fn forward(&self, latents: &Tensor) -> Tensor {
+        let x = self.mid_block.forward(&self.conv_in.forward(latents));
+        let mut x = Strips::whole(x);
         for (resnets, upsampler) in &self.up_blocks {
             for resnet in resnets {
-                x = resnet.forward(&x, None);
+                x = resnet.forward_strips(x, STRIP_BYTES);
             }
             if let Some(upsampler) = upsampler {
-                let (_, _, height, width) = x.size4()?;
-                x = upsampler.forward(&x, [2 * height, 2 * width]);
+                x = upsampler.forward_strips(x, STRIP_BYTES);
             }
         }
-        let x = Activation::Silu.forward(self.conv_norm_out.forward(&x));
-        Ok(self.conv_out.forward(&x))
+        let norm = x.normalizer(&self.conv_norm_out);
+        let normed = |rows: &Tensor| Activation::Silu.forward(norm.forward(rows));
+        let picture: Strips = x
+            .windows()
+            .map(|window| window.convolved(&self.conv_out, 1, normed))
+            .collect();
+        picture.joined()
     }
 }
 

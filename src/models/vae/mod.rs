@@ -95,10 +95,10 @@ impl AutoencoderKL {
     /// Errors: [`Error::Shape`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         check_shape("The VAE's latents", latents, self.config.latent_channels, 1)?;
-        match &self.post_quant_conv {
+        Ok(match &self.post_quant_conv {
             Some(conv) => self.decoder.forward(&conv.forward(latents)),
             None => self.decoder.forward(latents),
-        }
+        })
     }
 }
 
