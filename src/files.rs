@@ -96,27 +96,80 @@ fn sync_folder(path: &Path) {
     let _ = path;
 }
 
+/// Computes the sha256 of a file a piece at a time.
+#[derive(Debug)]
+pub struct FileHasher {
+    path: PathBuf,
+    file: std::fs::File,
+    sha256: sha2::Sha256,
+    piece: Vec<u8>,
+    /// Whether the system need not keep what was read.
+    in_passing: bool,
+}
+
+impl FileHasher {
+    /// Errors: [`Error::Io`] ("Reading") with the path.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            file: std::fs::File::open(path).map_err(|source| Error::io("Reading", path, source))?,
+            sha256: sha2::Sha256::default(),
+            piece: vec![0; HASHED_AT_ONCE],
+            in_passing: false,
+        })
+    }
+
+    /// Reads without filling the system's cache: what is in use stays there.
+    pub fn in_passing(mut self) -> Self {
+        self.in_passing = true;
+        self
+    }
+
+    /// Reads the next piece; the hash, 64 hex digits, after the last one.
+    ///
+    /// Errors: [`Error::Io`] ("Reading") with the path.
+    pub fn advance(&mut self) -> Result<Option<String>> {
+        use sha2::Digest;
+        let read = self.file.read(&mut self.piece);
+        let length = read.map_err(|source| Error::io("Reading", &self.path, source))?;
+        if length > 0 {
+            self.sha256
+                .update(self.piece.get(..length).unwrap_or_default());
+            if self.in_passing {
+                forget_cached(&self.file);
+            }
+            return Ok(None);
+        }
+        let digest = std::mem::take(&mut self.sha256).finalize();
+        Ok(Some(
+            digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ))
+    }
+}
+
 /// The sha256 of a file, 64 hex digits. Reads it whole, a piece at a time.
 ///
 /// Errors: [`Error::Io`] ("Reading") with the path.
 pub fn sha256_hex(path: &Path) -> Result<String> {
-    use sha2::Digest;
-    let failed = |source| Error::io("Reading", path, source);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut piece = vec![0; HASHED_AT_ONCE];
+    let mut hasher = FileHasher::open(path)?;
     loop {
-        match file.read(&mut piece).map_err(failed)? {
-            0 => break,
-            length => hasher.update(piece.get(..length).unwrap_or_default()),
+        if let Some(hash) = hasher.advance()? {
+            return Ok(hash);
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
+
+/// Tells the system that what was read so far is not needed again.
+#[cfg(target_os = "linux")]
+fn forget_cached(file: &std::fs::File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: an open file's descriptor and plain numbers; the call changes no memory of ours, and a
+    // refusal only means that the pages stay.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_cached(_file: &std::fs::File) {}
 
 /// Temporary files are private to their owner; a finished file is as readable as any other.
 #[cfg(unix)]

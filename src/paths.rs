@@ -1,4 +1,5 @@
-//! Where the weights lie that come with Easel. Everything that draws asks here once, at the start.
+//! Where the weights lie that come with Easel, and where it may keep what it computed. Everything that
+//! draws asks here once, at the start.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,12 @@ const STARTER: &str = "starter/model_index.json";
 pub fn weights() -> Result<PathBuf> {
     let program = std::env::current_exe().unwrap_or_default();
     find_weights(std::env::var_os(VARIABLE), &program)
+}
+
+/// Where Easel keeps what it can compute again; `None` where the system names no such folder.
+pub fn cache() -> Option<PathBuf> {
+    let dirs = directories::ProjectDirs::from("", "", "Easel")?;
+    Some(dirs.cache_dir().to_path_buf())
 }
 
 fn find_weights(named: Option<OsString>, program: &Path) -> Result<PathBuf> {

@@ -41,6 +41,7 @@ impl Window {
         let (wake, wakes) = bounded(1);
         let worker = start(WorkerConfig {
             weights: Path::new(env!("CARGO_MANIFEST_DIR")).join("weights"),
+            cache: None,
             wake: Box::new(move || {
                 // A wake that waits already is enough.
                 let _ = wake.try_send(());

@@ -31,6 +31,7 @@ fn weights() -> PathBuf {
 fn worker() -> Handle {
     start(WorkerConfig {
         weights: weights(),
+        cache: None,
         wake: Box::new(|| ()),
     })
     .unwrap()
@@ -429,6 +430,7 @@ fn models_are_found_in_folders_and_the_one_that_ships_comes_first() {
     worker
         .send_file(FileCommand::FindModels { folders })
         .unwrap();
+    assert!(matches!(next(&worker), Event::AddOnsFound(found) if found.is_empty()));
     let Event::ModelsFound(cards) = next(&worker) else {
         panic!("no models were reported");
     };
@@ -436,6 +438,36 @@ fn models_are_found_in_folders_and_the_one_that_ships_comes_first() {
     assert_eq!(names, ["Starter", "mine"]);
     assert_eq!(cards[0].path, None);
     assert_eq!(cards[1].defaults.width_px, 64);
+}
+
+#[test]
+fn a_model_that_comes_later_is_told_of_and_hashed_in_the_background() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let worker = start(WorkerConfig {
+        weights: weights(),
+        cache: Some(cache.path().to_path_buf()),
+        wake: Box::new(|| ()),
+    })
+    .unwrap();
+    let folders = vec![folder.path().to_path_buf()];
+    worker
+        .send_file(FileCommand::FindModels { folders })
+        .unwrap();
+    next(&worker);
+    assert!(matches!(next(&worker), Event::ModelsFound(cards) if cards.len() == 1));
+    copy_folder(&weights().join("starter"), &folder.path().join("mine"));
+    let hash = loop {
+        // Files come one by one: there may be a first list without a whole model.
+        if let Event::ModelsChanged(cards) = next(&worker)
+            && let Some(hash) = cards.get(1).and_then(|card| card.sha256.clone())
+        {
+            break hash;
+        }
+    };
+    let unet = weights().join("starter/unet/diffusion_pytorch_model.safetensors");
+    assert_eq!(hash, easel::files::sha256_hex(&unet).unwrap());
+    assert!(cache.path().join("model_hashes.json").is_file());
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -72,6 +72,8 @@ impl App {
             Event::Failed { job, failure } => self.on_failed(job, failure),
             Event::Cancelled { job } => self.on_end(job, JobStatus::Cancelled),
             Event::ModelsFound(cards) => self.on_models(cards),
+            Event::ModelsChanged(cards) => self.state.models.found = cards,
+            Event::AddOnsFound(add_ons) => self.state.models.add_ons = add_ons,
             Event::HistoryListed(paths) => {
                 self.state.history.paths = paths;
                 self.state.history.listed = true;
@@ -202,7 +204,7 @@ impl App {
     }
 
     fn on_models(&mut self, cards: Vec<ModelCard>) {
-        self.state.models.found = cards;
+        let before = std::mem::replace(&mut self.state.models.found, cards);
         self.state.models.searched = true;
         let Some(wanted) = self.state.models.wanted.take() else {
             return;
@@ -212,8 +214,20 @@ impl App {
                 .as_ref()
                 .is_some_and(|path| path.starts_with(&wanted))
         };
-        match self.state.models.found.iter().find(inside) {
+        // A folder may list others, as ComfyUI's does: then what is new was wanted.
+        let known = |card: &&ModelCard| {
+            card.path.is_none() || before.iter().any(|old| old.path == card.path)
+        };
+        let found = &self.state.models.found;
+        let chosen = found
+            .iter()
+            .find(inside)
+            .or_else(|| found.iter().find(|card| !known(card)));
+        let add_ons = &self.state.models.add_ons;
+        match chosen {
             Some(card) => self.choose_model(card.path.clone()),
+            // A folder of LoRAs or VAEs holds no model, and is of use all the same.
+            None if add_ons.iter().any(|it| it.path.starts_with(&wanted)) => {}
             None => {
                 self.state
                     .settings

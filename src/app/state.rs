@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::request::{
-    GenerationRequest, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId,
+    AddOn, GenerationRequest, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId,
+    ScheduleId,
 };
 use crate::settings::Settings;
 use crate::worker::message::{
@@ -59,6 +60,8 @@ pub enum Dialog {
 #[derive(Debug, Default)]
 pub struct Models {
     pub found: Vec<ModelCard>,
+    /// What lies in the model folders beside models.
+    pub add_ons: Vec<AddOn>,
     /// The search has reported.
     pub searched: bool,
     pub loading: Option<Loading>,

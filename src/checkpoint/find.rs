@@ -51,6 +51,34 @@ pub fn find_weights(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     Err(Error::model(folder, why))
 }
 
+/// What a repository's folder in the Hugging Face cache (`models--org--name`) stands for: the
+/// snapshot that `refs/main` names, else the newest. `None` for any other folder, and where nothing
+/// was downloaded.
+///
+/// Source: huggingface_hub 1.x, "Understand caching" (`guides/manage-cache`).
+pub fn hub_snapshot(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.join("snapshots");
+    if !snapshots.is_dir() || hub_name(&snapshots.join("any")).is_none() {
+        return None;
+    }
+    let named = std::fs::read_to_string(folder.join("refs/main")).ok();
+    let named = named.map(|revision| snapshots.join(revision.trim()));
+    let is_one = |path: &PathBuf| path.is_dir() && path.parent() == Some(snapshots.as_path());
+    named.filter(is_one).or_else(|| {
+        let all = std::fs::read_dir(&snapshots).ok()?.flatten();
+        all.map(|entry| entry.path())
+            .filter(is_one)
+            .max_by_key(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
+    })
+}
+
+/// `org/name` of a snapshot in the Hugging Face cache; `None` for any other folder.
+pub fn hub_name(snapshot: &Path) -> Option<String> {
+    let snapshots = snapshot.parent().filter(|it| it.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    Some(repository.strip_prefix("models--")?.replace("--", "/"))
+}
+
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let length = std::fs::metadata(index)
         .map_err(|source| Error::io("Reading", index, source))?
@@ -127,6 +155,35 @@ mod tests {
             names(find_weights(bins.path(), "model").unwrap()),
             ["pytorch_model.bin"]
         );
+    }
+
+    #[test]
+    fn a_repository_of_the_hugging_face_cache_is_its_snapshot() {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = cache.path().join("models--some-org--tiny--model");
+        let snapshot = |revision: &str| repository.join("snapshots").join(revision);
+        assert_eq!(hub_snapshot(&repository), None);
+        std::fs::create_dir_all(snapshot("aaa")).unwrap();
+        assert_eq!(hub_snapshot(&repository), Some(snapshot("aaa")));
+        std::fs::create_dir_all(snapshot("bbb")).unwrap();
+        std::fs::create_dir_all(repository.join("refs")).unwrap();
+        for (named, revision) in [("aaa", "aaa"), ("bbb\n", "bbb")] {
+            touch(&repository, "refs/main", named);
+            assert_eq!(hub_snapshot(&repository), Some(snapshot(revision)));
+        }
+        // A name that leads out of the snapshots is none of them.
+        touch(&repository, "refs/main", "../..");
+        assert!(
+            hub_snapshot(&repository)
+                .is_some_and(|it| it.starts_with(snapshot("x").parent().unwrap()))
+        );
+        assert_eq!(
+            hub_name(&snapshot("aaa")).as_deref(),
+            Some("some-org/tiny/model")
+        );
+        assert_eq!(hub_name(&repository), None);
+        std::fs::create_dir_all(cache.path().join("own/snapshots/a")).unwrap();
+        assert_eq!(hub_snapshot(&cache.path().join("own")), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod lora;
 mod pickle;
 mod torch_file;
 
-pub use find::find_weights;
+pub use find::{find_weights, hub_name, hub_snapshot};
 pub use header::{TensorHeader, headers};
 pub use load::{Cut, NamedTensors, Piece, load, load_pieces};
 pub use lora::{LowRank, load_lora};

@@ -120,7 +120,11 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
 /// Errors: where there are no weights, or the system gives no thread.
 pub fn start_worker(wake: Box<dyn Fn() + Send + Sync>) -> Result<Handle> {
     let weights = paths::weights()?;
-    worker::start(WorkerConfig { weights, wake })
+    worker::start(WorkerConfig {
+        weights,
+        cache: paths::cache(),
+        wake,
+    })
 }
 
 fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 //! [`ModelFiles`] reads what a folder or a file is without reading its weights; [`StableDiffusion`] is
 //! the loaded model. A folder's own `easel.json` wins over the family's defaults.
 
+mod file_kind;
 mod lora;
 mod memory;
 mod model_files;
@@ -11,6 +12,7 @@ mod sd;
 
 pub use crate::text::prompt::loras as prompt_loras;
 pub use crate::text::tokenizer::ClipTokenizer;
+pub use file_kind::FileKind;
 use lora::Attachable;
 pub use lora::{Lora, find_lora};
 pub use memory::{Footprint, check_free};

@@ -3,6 +3,7 @@
 //! [`GenerationRequest`] holds what was said (`None`: nothing was said, the model decides);
 //! [`PictureSettings`] holds what it came to, and travels inside every picture.
 
+mod add_on;
 mod exact;
 mod interval;
 mod recipe;
@@ -16,12 +17,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use add_on::{AddOn, AddOnKind};
 pub use interval::GuidanceInterval;
 pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};
 pub use tuning::Tuning;
+
+/// Characters of a model's sha256 that A1111 shows.
+const SHORT_HASH: usize = 10;
 
 /// One job as a person words it: in the window, on the command line, in a picture's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -299,6 +304,18 @@ pub struct Pixels {
     pub rgb: Vec<u8>,
 }
 
+impl ModelCard {
+    /// The ten digits that A1111 shows and pictures carry.
+    pub fn short_hash(&self) -> Option<&str> {
+        short_hash(self.sha256.as_deref()?)
+    }
+}
+
+/// The part of a sha256 in hex that A1111 names models by.
+pub fn short_hash(sha256: &str) -> Option<&str> {
+    sha256.get(..SHORT_HASH)
+}
+
 impl std::fmt::Debug for Pixels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pixels({} x {})", self.width_px, self.height_px)
@@ -316,6 +333,12 @@ pub struct ModelCard {
     pub family: String,
     /// Bytes on disk of all weights.
     pub size_bytes: u64,
+    /// The picture beside the file or folder (`name.preview.png`, `name.png`).
+    #[serde(default)]
+    pub picture: Option<PathBuf>,
+    /// Of the file that names the model in pictures' settings, once it was hashed in the background.
+    #[serde(default)]
+    pub sha256: Option<String>,
     pub defaults: ModelDefaults,
     /// Width and height must be multiples of it.
     pub latent_factor: u32,

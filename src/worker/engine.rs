@@ -12,7 +12,9 @@ use tch::{Device, Kind};
 
 use super::device;
 use super::handle::Ends;
+use super::hashes::Hashes;
 use super::job::{JobWatcher, Recorder};
+use super::library;
 use super::message::{
     Command, Event, Failure, Job, JobId, JobPlan, LoadedModel, Picture, Progress,
 };
@@ -33,6 +35,7 @@ const PROGRESS_STEP: f32 = 0.01;
 pub(super) struct Engine {
     config: Arc<WorkerConfig>,
     ends: Ends,
+    hashes: Arc<Hashes>,
     model: Option<Loaded>,
     upscaler: Option<(PathBuf, Device, Upscaler)>,
 }
@@ -54,10 +57,11 @@ struct ModelKey {
 }
 
 impl Engine {
-    pub(super) fn new(config: Arc<WorkerConfig>, ends: Ends) -> Self {
+    pub(super) fn new(config: Arc<WorkerConfig>, ends: Ends, hashes: Arc<Hashes>) -> Self {
         Self {
             config,
             ends,
+            hashes,
             model: None,
             upscaler: None,
         }
@@ -69,6 +73,7 @@ impl Engine {
             if self.ends.cancelled.closing() {
                 break;
             }
+            let _busy = self.hashes.busy();
             match command {
                 Command::Generate(job) => self.job(job.id, |engine| engine.generate(&job)),
                 Command::Enlarge {
@@ -254,7 +259,7 @@ impl Engine {
             None => files,
         };
         let name = files.card(shipped)?.name;
-        let hash = ModelHash::start(files.hashed_file()?)?;
+        let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
         // The old one goes before the new one comes: two large models may not fit.
         self.model = None;
         self.send(Event::ModelLoading {
@@ -322,12 +327,8 @@ fn loras(job: &Job) -> Result<Vec<Lora>> {
         })
         .collect();
     let beside = job.request.model.as_deref().and_then(Path::parent);
-    let folders: Vec<&Path> = job
-        .model_folders
-        .iter()
-        .map(PathBuf::as_path)
-        .chain(beside)
-        .collect();
+    let places = library::places(&job.model_folders);
+    let folders: Vec<&Path> = places.iter().map(PathBuf::as_path).chain(beside).collect();
     for named in prompt_loras(&job.request.prompt) {
         let path = find_lora(&named.name, &folders).ok_or_else(|| {
             Error::Request(format!(

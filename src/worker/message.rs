@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Remedy};
 pub use crate::request::Recipe;
 use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, PictureFormat, PictureSettings,
+    AddOn, DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, PictureFormat, PictureSettings,
     Pixels, SaveTarget,
 };
 
@@ -54,7 +54,8 @@ pub struct Job {
 /// What the file thread is asked to do. It never waits for the engine.
 #[derive(Clone, Debug)]
 pub enum FileCommand {
-    /// Look for models in these folders, beside the one that ships.
+    /// Look for models in these folders, beside the one that ships, now and from now on: an own thread
+    /// answers.
     FindModels { folders: Vec<PathBuf> },
     /// List the saved pictures under this folder, newest first.
     ListHistory { root: PathBuf },
@@ -131,7 +132,12 @@ pub enum Event {
     },
 
     // --- from the file thread ---
+    /// Answers `FindModels`.
     ModelsFound(Vec<ModelCard>),
+    /// Unasked: the same list, after files came or went, or the hash of one is known.
+    ModelsChanged(Vec<ModelCard>),
+    /// LoRAs, VAEs, embeddings and upscalers: before `ModelsFound`, and when files came or went.
+    AddOnsFound(Vec<AddOn>),
     HistoryListed(Vec<PathBuf>),
     ThumbnailReady {
         path: PathBuf,

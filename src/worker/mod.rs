@@ -1,15 +1,17 @@
 //! The worker: threads that load, draw and keep files, behind a handle of plain messages.
 //!
 //! The drawing thread (`engine`) takes one [`message::Command`] after another; the file thread
-//! (`desk`) answers [`message::FileCommand`]s meanwhile. Both report [`message::Event`]s into one
-//! ordered queue; previews overwrite one slot.
+//! (`desk`) answers [`message::FileCommand`]s meanwhile, the library thread (`library`) looks for models.
+//! All report [`message::Event`]s into one ordered queue; previews overwrite one slot.
 
 mod desk;
 mod device;
 mod engine;
 mod handle;
+mod hashes;
 mod inspect;
 mod job;
+mod library;
 pub mod message;
 mod model_hash;
 
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
 pub use crate::families::Inspection;
 pub use handle::{Cancelled, Ends, Handle, channel};
@@ -26,15 +28,21 @@ pub use inspect::{Inspected, inspect};
 use crate::error::{Error, Result};
 use crate::output;
 use crate::request::Recipe;
+use hashes::Hashes;
 use message::Event;
 
 /// The network that enlarges where a picture's model does not name one.
 const DEFAULT_UPSCALER: &str = "realesr-animevideov3-x4";
 
+/// Searches for models that may wait for the one before; a person starts them one by one.
+const SEARCHES_WAITING: usize = 1024;
+
 /// What a worker needs to start.
 pub struct WorkerConfig {
     /// The folder with `starter/` and `upscalers/`.
     pub weights: PathBuf,
+    /// Where the hashes of models are kept; `None`: none is computed ahead.
+    pub cache: Option<PathBuf>,
     /// Called after every event and preview, from the worker's threads: ask for a repaint here.
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -45,12 +53,24 @@ pub struct WorkerConfig {
 pub fn start(config: WorkerConfig) -> Result<Handle> {
     let config = Arc::new(config);
     let (mut handle, ends) = channel();
+    let hashes = Hashes::load(config.cache.as_deref());
+    let (searches, searches_out) = bounded(SEARCHES_WAITING);
     let (desk_config, desk_ends) = (Arc::clone(&config), ends.clone());
     handle.desk = Some(spawn("easel-files", move || {
-        desk::run(&desk_config, &desk_ends);
+        desk::run(&desk_config, &desk_ends, &searches);
     })?);
+    let (library_config, library_ends) = (Arc::clone(&config), ends.clone());
+    let library_hashes = Arc::clone(&hashes);
+    spawn("easel-library", move || {
+        library::run(
+            &library_config,
+            library_hashes,
+            &searches_out,
+            &library_ends,
+        );
+    })?;
     spawn("easel-engine", move || {
-        engine::Engine::new(config, ends).run();
+        engine::Engine::new(config, ends, hashes).run();
     })?;
     Ok(handle)
 }

@@ -2,13 +2,12 @@
 //! and draws: a large file takes longer to hash than to map.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::hashes::Hashes;
 use crate::error::{Error, Result};
-use crate::files;
-
-/// Characters of the sha256 that A1111 shows.
-const SHORT_HASH: usize = 10;
+use crate::request::short_hash;
 
 /// The hash of one file, or the thread that computes it.
 pub(super) enum ModelHash {
@@ -18,14 +17,19 @@ pub(super) enum ModelHash {
 }
 
 impl ModelHash {
-    /// Starts to hash `file`.
+    /// Starts to hash `file`, where its hash is not kept from before.
     ///
     /// Errors: [`Error::Panic`] where the system gives no thread.
-    pub(super) fn start(file: PathBuf) -> Result<Self> {
+    pub(super) fn start(file: PathBuf, hashes: &Arc<Hashes>) -> Result<Self> {
+        if let Some(known) = hashes.known(&file) {
+            return Ok(Self::Known(short_of(&known)));
+        }
+        let (hashes, busy) = (Arc::clone(hashes), hashes.busy());
         std::thread::Builder::new()
             .name("easel-hash".to_owned())
             .spawn(move || {
-                let hash = files::sha256_hex(&file);
+                let _busy = busy;
+                let hash = hashes.of(&file);
                 hash.inspect_err(|error| log::warn!("{error}")).ok()
             })
             .map(Self::Running)
@@ -40,11 +44,15 @@ impl ModelHash {
             && let Self::Running(thread) = std::mem::replace(self, Self::Known(None))
         {
             let hash = thread.join().ok().flatten();
-            *self = Self::Known(hash.and_then(|hash| hash.get(..SHORT_HASH).map(str::to_owned)));
+            *self = Self::Known(hash.as_deref().and_then(short_of));
         }
         match self {
             Self::Known(hash) => hash.clone(),
             Self::Running(_) => None,
         }
     }
+}
+
+fn short_of(hash: &str) -> Option<String> {
+    short_hash(hash).map(str::to_owned)
 }

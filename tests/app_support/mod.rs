@@ -71,6 +71,8 @@ pub fn card() -> ModelCard {
         description: "A small picture model that comes with Easel.".to_owned(),
         family: "Stable Diffusion".to_owned(),
         size_bytes: 49_000_000,
+        picture: None,
+        sha256: None,
         defaults: ModelDefaults {
             steps: 20,
             guidance_scale: 4.0,
@@ -109,6 +111,8 @@ pub fn big_card() -> ModelCard {
         description: "Photographs.".to_owned(),
         family: "Stable Diffusion 1".to_owned(),
         size_bytes: 4_265_000_000,
+        picture: None,
+        sha256: None,
         defaults: ModelDefaults {
             steps: 30,
             guidance_scale: 7.5,

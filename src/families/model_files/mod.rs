@@ -117,12 +117,13 @@ struct ModelIndex {
 }
 
 impl ModelFiles {
-    /// Opens a folder or a file. Takes milliseconds, whatever the weights' size.
+    /// Opens a folder (also a repository of the Hugging Face cache) or a file. Takes milliseconds, whatever the weights' size.
     ///
     /// Errors: [`Error::Model`] naming the file and what is wrong or unsupported.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            Self::open_folder(path)
+            let snapshot = checkpoint::hub_snapshot(path);
+            Self::open_folder(snapshot.as_deref().unwrap_or(path))
         } else if path.is_file() {
             Self::open_file(path)
         } else {
@@ -229,6 +230,9 @@ impl ModelFiles {
                 .len();
         }
         let own_name = || {
+            if let Some(name) = checkpoint::hub_name(&self.path) {
+                return name;
+            }
             let name = match &self.layout {
                 Layout::Folder => self.path.file_name(),
                 Layout::SingleFile(_) => self.path.file_stem(),
@@ -242,6 +246,8 @@ impl ModelFiles {
             description: self.easel.description.clone(),
             family: self.family().to_owned(),
             size_bytes,
+            picture: None,
+            sha256: None,
             defaults: self.defaults(),
             latent_factor: pixels(self.vae.factor()),
             chunk_tokens: pixels(self.text_encoder.max_position_embeddings - 2),
