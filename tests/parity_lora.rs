@@ -1,7 +1,9 @@
-//! LoRAs on the model that ships, beside diffusers 0.42.1 with peft (`tests/reference/lora.py`).
+//! LoRAs on the model that ships, beside diffusers 0.42.1 with peft (`tests/reference/lora.py`), and
+//! their kin beside LyCORIS 4.1.3 and peft 0.21.2 (`tests/reference/lora_kinds.py`).
 //!
 //! Compared: the latents after four steps, with the same LoRA in kohya's and in peft's spelling, on
-//! linear layers, a projection that may be a convolution, a 3x3 convolution, and the text encoder.
+//! linear layers, a projection that may be a convolution, a 3x3 convolution, and the text encoder; each
+//! kind's weight on single layers; and the latents with one file that has every kind.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +18,7 @@ mod drawing;
 
 use std::path::{Path, PathBuf};
 
+use easel::checkpoint::load_lora;
 use easel::error::Error;
 use easel::families::{Lora, StableDiffusion};
 use easel::request::{GenerationRequest, SamplerId};
@@ -23,11 +26,18 @@ use tch::{Device, Kind, Tensor};
 
 /// Side branches add in another order than peft does; four guided steps multiply f32 rounding.
 const TOLERANCE: f64 = 1e-4;
+/// One layer's weight: the order of a few products of f32.
+const OF_A_WEIGHT: f64 = 1e-6;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/reference/data/starter")
         .join(name)
+}
+
+fn tensors(path: &Path) -> std::collections::BTreeMap<String, Tensor> {
+    let read = Tensor::read_safetensors(path).unwrap();
+    read.into_iter().collect()
 }
 
 fn lora(path: PathBuf, weight: f64) -> Lora {
@@ -118,4 +128,65 @@ fn a_file_that_is_no_lora_or_of_another_model_is_refused_and_nothing_stays_attac
         );
         assert!(latents(&mut model).equal(&without));
     }
+}
+
+#[test]
+fn each_kind_changes_a_layer_as_lycoris_and_peft_do() {
+    let kinds =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data/lora/kinds.safetensors");
+    let all = tensors(&kinds);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kind.safetensors");
+    let (mut weights, mut biases) = (0, 0);
+    for (name, base) in &all {
+        let Some(case) = name.strip_suffix("/base") else {
+            continue;
+        };
+        let prefix = format!("{case}/file/");
+        let file: Vec<(String, Tensor)> = all
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
+            .map(|(name, tensor)| (format!("unet.layer.{name}"), tensor.shallow_clone()))
+            .collect();
+        Tensor::write_safetensors(&file, &path).unwrap();
+        let read = load_lora(&path, Device::Cpu, Kind::Float).unwrap();
+        assert_eq!(read.ignored, Vec::<String>::new(), "{case}");
+        let change = &read.layers["unet.layer"];
+        for strength in ["1.0", "0.7"] {
+            let added = change.differences(base, strength.parse().unwrap()).unwrap();
+            let name = format!("{case}/merged/{strength}");
+            if let Some(want) = all.get(&name) {
+                common::compare(&name, &(base + added.weight.unwrap()), want, OF_A_WEIGHT);
+                weights += 1;
+            }
+            let name = format!("{case}/bias/{strength}");
+            if let Some(want) = all.get(&name) {
+                common::compare(&name, &added.bias.unwrap(), want, OF_A_WEIGHT);
+                biases += 1;
+            }
+        }
+    }
+    // LyCORIS' kinds with DoRA at full strength only.
+    assert_eq!((weights, biases), (47, 4));
+}
+
+#[test]
+fn a_file_of_every_kind_draws_what_diffusers_draws_with_lycoris_weights() {
+    let want = tensors(&file("lora_kinds_latents.safetensors"));
+    let mut model = drawing::starter();
+    let without = latents(&mut model);
+    let kinds = || lora(file("lora_kinds.safetensors"), 1.0);
+    let notes = model.set_loras(&[kinds()]).unwrap();
+    assert_eq!(notes, Vec::<String>::new());
+    let with = latents(&mut model);
+    common::compare("every kind", &with, &want["latents"], TOLERANCE);
+    assert!((&with - &without).abs().max().double_value(&[]) > 0.05);
+    let kohya = lora(file("lora_kohya.safetensors"), 0.8);
+    model.set_loras(&[kinds(), kohya.clone()]).unwrap();
+    let both = latents(&mut model);
+    assert!((&both - &with).abs().max().double_value(&[]) > 0.05);
+    model.set_loras(&[kohya, kinds()]).unwrap();
+    common::compare("the other order", &latents(&mut model), &both, TOLERANCE);
+    model.set_loras(&[]).unwrap();
+    assert!(latents(&mut model).equal(&without));
 }

@@ -113,6 +113,35 @@ pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
     parse(&text, 8 + size, length).map_err(|why| Error::model(path, why))
 }
 
+/// What a safetensors file says of itself in words (`__metadata__`); nothing for another file.
+///
+/// Errors: [`Error::Io`]; [`Error::Model`] for a header that cannot be read.
+pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    let failed = |source| Error::io("Reading", path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut size = [0; 8];
+    if length < size.len() as u64 {
+        return Ok(BTreeMap::new());
+    }
+    file.read_exact(&mut size).map_err(failed)?;
+    let bytes = u64::from_le_bytes(size);
+    if torch_file::is_one(size) || bytes > MAX_HEADER_BYTES || bytes > length - 8 {
+        return Ok(BTreeMap::new());
+    }
+    // At most the length of the file and 100 MB: checked above.
+    let mut text = Vec::new();
+    file.take(bytes).read_to_end(&mut text).map_err(failed)?;
+    #[derive(Deserialize)]
+    struct Words {
+        #[serde(default, rename = "__metadata__")]
+        words: BTreeMap<String, String>,
+    }
+    let Words { words } = serde_json::from_slice(&text)
+        .map_err(|error| Error::model(path, format!("its header cannot be read: {error}")))?;
+    Ok(words)
+}
+
 /// Checks everything the header says against the file's length.
 fn parse(text: &[u8], data_begin: u64, file_length: u64) -> Result<Vec<Entry>, String> {
     let Header(tensors) = serde_json::from_slice(text)

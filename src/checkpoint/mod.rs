@@ -13,7 +13,7 @@ mod pickle;
 mod torch_file;
 
 pub use find::{find_weights, hub_name, hub_snapshot};
-pub use header::{TensorHeader, headers};
+pub use header::{TensorHeader, headers, metadata};
 pub use load::{Cut, NamedTensors, Piece, load, load_pieces};
-pub use lora::{LowRank, load_lora};
+pub use lora::{Change, Differences, LoraFile, LowRank, load_lora};
 pub use safetensors::Dtype;

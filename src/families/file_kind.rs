@@ -29,7 +29,7 @@ pub enum FileKind {
 }
 
 /// Files of weights for layers of another model: what their names contain.
-const LORAS: [(&str, &str); 8] = [
+const LORAS: [(&str, &str); 12] = [
     (".hada_w1_a", "LoHa"),
     (".lokr_w", "LoKr"),
     (".oft_", "OFT"),
@@ -38,6 +38,10 @@ const LORAS: [(&str, &str); 8] = [
     ("lora_down.", "LoRA"),
     (".lora_A.", "LoRA"),
     ("lora.down.", "LoRA"),
+    ("lora_linear_layer.down.", "LoRA"),
+    (".on_input", "IA3"),
+    (".w_norm", "differences"),
+    (".diff_b", "differences"),
 ];
 
 /// Other networks: what a name begins with.

@@ -63,6 +63,22 @@ pub fn check_free(bytes: u64, width_px: u64, height_px: u64) -> Result<()> {
     }
 }
 
+/// Refuses copies of layers that take more `bytes` than the machine has free, where that is known.
+///
+/// Errors: [`Error::OutOfMemory`].
+pub(super) fn check_room(bytes: u64) -> Result<()> {
+    match available_bytes() {
+        Some(available) if bytes > available => Err(Error::OutOfMemory {
+            details: format!(
+                "the layers that a LoRA changes need about {} MB more; {} MB are free",
+                bytes >> 20,
+                available >> 20
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Free memory of the machine; `None` where the system does not say.
 fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

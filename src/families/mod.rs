@@ -15,6 +15,7 @@ pub use crate::text::tokenizer::ClipTokenizer;
 pub use file_kind::FileKind;
 use lora::Attachable;
 pub use lora::{Lora, find_lora};
+use memory::check_room;
 pub use memory::{Footprint, check_free};
 pub use model_files::{Component, Inspection, ModelFiles, is_vae};
 pub use part::Part;

@@ -35,7 +35,7 @@ pub struct StableDiffusion {
     tokenizer: ClipTokenizer,
     encodings: VecDeque<(String, Tensor)>,
     attachable: Attachable,
-    /// Those whose branches are attached.
+    /// Those that are attached.
     loras: Vec<Lora>,
 }
 
@@ -86,7 +86,7 @@ impl StableDiffusion {
     }
 
     /// Draws with exactly these LoRAs from now on; the model's own weights are not touched. Returns
-    /// what is worth knowing: layers of a file that this model does not have.
+    /// what is worth knowing: what of a file has no place in this model.
     ///
     /// Errors: [`Error::Model`] naming the file; then no LoRA is attached.
     pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
@@ -101,7 +101,9 @@ impl StableDiffusion {
             match self.attachable.attach(lora, self.device, self.kind) {
                 Ok(unknown) => notes.extend(unknown.first().map(|first| {
                     let (count, path) = (unknown.len(), lora.path.display());
-                    format!("{count} layers of {path} are not in this model, {first} for example")
+                    format!(
+                        "{count} parts of {path} have no place in this model, {first} for example"
+                    )
                 })),
                 Err(error) => {
                     self.attachable.clear();

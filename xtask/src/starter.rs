@@ -9,13 +9,14 @@ use crate::shell::{self, Result, failed, say};
 use crate::system;
 
 /// What makes the references; CONTRIBUTING.md says why these versions.
-const ORACLE: [&str; 6] = [
+const ORACLE: [&str; 7] = [
     "torch==2.13.0",
     "diffusers==0.42.1",
     "transformers==5.23.0",
     "safetensors",
     "pillow",
     "peft==0.21.2",
+    "lycoris-lora==4.1.3",
 ];
 
 /// A script of `tests/reference/` and what it is called with.
@@ -38,13 +39,14 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 6] = [
+const SCRIPTS: [Script; 7] = [
     script("models.py", &[], false),
     script("samplers.py", &[], false),
     script("checkpoints.py", &[], false),
     script("models.py", &["--starter"], true),
     script("pipeline.py", &[], true),
     script("lora.py", &[], true),
+    script("lora_kinds.py", &[], true),
 ];
 
 /// What a folder must hold to be a starter: the diffusers layout, what Easel reads, and its licences.

@@ -1,7 +1,8 @@
-//! Low-rank side branches on a layer (LoRA): what a layer gives, plus `scale * up(down(x))`.
+//! What a LoRA and its kin do to a layer: low-rank side branches (what the layer gives, plus
+//! `scale * up(down(x))`), or a patched copy of its weight and bias for what is no such branch.
 //!
-//! The layer's own weights stay as they are, mapped from their file; branches come and go without a
-//! reload. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
+//! The layer's own weights stay as they are, mapped from their file; branches and copies come and go
+//! without a reload. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,20 +22,70 @@ pub struct Branch {
     pub scale: f64,
 }
 
-/// The side branches of one layer, shared by the layer and whoever attaches them.
-#[derive(Clone, Debug)]
+/// The weight and bias that a layer computes with.
+#[derive(Debug)]
+pub struct Parameters {
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+}
+
+impl Parameters {
+    fn shallow_clone(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    branches: Vec<Branch>,
+    patched: Option<Parameters>,
+}
+
+/// What is attached to one layer, shared by the layer and whoever attaches it.
+#[derive(Debug)]
 pub struct Adapters {
-    /// The shape of the layer's weight.
-    shape: Vec<i64>,
-    branches: Arc<Mutex<Vec<Branch>>>,
+    /// The layer's own.
+    own: Parameters,
+    state: Arc<Mutex<State>>,
+}
+
+impl Clone for Adapters {
+    fn clone(&self) -> Self {
+        Self {
+            own: self.own.shallow_clone(),
+            state: Arc::clone(&self.state),
+        }
+    }
 }
 
 impl Adapters {
-    /// None yet. `shape`: of the layer's weight, `[out, in]` or `[out, in, k, k]`.
-    pub fn new(shape: &[i64]) -> Self {
+    /// None yet. `weight`: `[out, in]`, `[out, in, k, k]`, or `[features]` of a norm.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Self {
         Self {
-            shape: shape.to_vec(),
-            branches: Arc::default(),
+            own: Parameters {
+                weight: weight.shallow_clone(),
+                bias: bias.map(Tensor::shallow_clone),
+            },
+            state: Arc::default(),
+        }
+    }
+
+    /// The layer's own weight.
+    pub fn weight(&self) -> &Tensor {
+        &self.own.weight
+    }
+
+    /// What a copy of it takes that [`Self::add`] makes; nothing where there is one.
+    pub fn copy_bytes(&self) -> u64 {
+        match self.patched() {
+            Some(_) => 0,
+            None => {
+                let weight = &self.own.weight;
+                (weight.numel() * weight.kind().elt_size_in_bytes()) as u64
+            }
         }
     }
 
@@ -42,35 +93,80 @@ impl Adapters {
     ///
     /// Errors: [`Error::Shape`] where it does not fit the layer.
     pub fn attach(&self, branch: Branch) -> Result<()> {
-        let branch = match self.shape.as_slice() {
+        let shape = self.own.weight.size();
+        let branch = match shape.as_slice() {
             [_, _] => flat(branch)?,
             _ => square(branch)?,
         };
         let (down, up) = (branch.down.size(), branch.up.size());
         let (rank, out) = (down.first(), up.first());
         let fits = rank == up.get(1)
-            && down.get(1) == self.shape.get(1)
-            && out == self.shape.first()
-            && self.kernel_fits(&branch);
+            && down.get(1) == shape.get(1)
+            && out == shape.first()
+            && kernel_fits(&branch, &shape);
         if !fits {
             return Err(Error::Shape {
                 what: "A LoRA's branch",
                 got: [down, up].concat(),
-                expected: format!("one that fits a layer of {:?}", self.shape),
+                expected: format!("one that fits a layer of {shape:?}"),
             });
         }
-        self.lock().push(branch);
+        self.lock().branches.push(branch);
         Ok(())
     }
 
-    /// Removes all branches.
+    /// Adds to the weight and the bias, in a copy that the layer computes with from now on. Several
+    /// add up. `weight`: in the shape of the layer's; `bias`: `[out]`.
+    ///
+    /// Errors: [`Error::Shape`] where it does not fit the layer; then nothing is added.
+    pub fn add(&self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Result<()> {
+        let shape = self.own.weight.size();
+        let out = shape.first().copied();
+        let fits = weight.is_none_or(|weight| weight.size() == shape)
+            && bias.is_none_or(|bias| bias.dim() == 1 && bias.size().first().copied() == out);
+        if !fits {
+            return Err(Error::Shape {
+                what: "A LoRA's change",
+                got: [weight, bias]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(Tensor::size)
+                    .collect(),
+                expected: format!("one that fits a layer of {shape:?}"),
+            });
+        }
+        let mut patched = self.current();
+        if let Some(weight) = weight {
+            patched.weight = sum(&patched.weight, weight)?;
+        }
+        if let Some(bias) = bias {
+            let weight = &self.own.weight;
+            let none = || Tensor::f_zeros(bias.size(), (weight.kind(), weight.device()));
+            let own = patched.bias.map_or_else(none, Ok)?;
+            patched.bias = Some(sum(&own, bias)?);
+        }
+        self.lock().patched = Some(patched);
+        Ok(())
+    }
+
+    /// Removes everything that is attached.
     pub fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = State::default();
+    }
+
+    /// What the layer computes with, beside its branches.
+    pub fn current(&self) -> Parameters {
+        self.patched().unwrap_or_else(|| self.own.shallow_clone())
+    }
+
+    /// What the layer computes with in place of its own weight and bias, where that is so.
+    pub fn patched(&self) -> Option<Parameters> {
+        self.lock().patched.as_ref().map(Parameters::shallow_clone)
     }
 
     /// `y` with every branch of a linear layer added. `x`: `[..., in]`, `y`: `[..., out]`.
     pub fn add_linear(&self, x: &Tensor, mut y: Tensor) -> Tensor {
-        for branch in self.lock().iter() {
+        for branch in &self.lock().branches {
             let low = x.linear(&branch.down, None::<&Tensor>);
             y += low.linear(&branch.up, None::<&Tensor>) * branch.scale;
         }
@@ -82,7 +178,7 @@ impl Adapters {
         let conv = |x: &Tensor, weight: &Tensor, stride, padding| {
             x.conv2d(weight, None::<&Tensor>, [stride; 2], padding, [1, 1], 1)
         };
-        for branch in self.lock().iter() {
+        for branch in &self.lock().branches {
             let low = match &branch.mid {
                 Some(mid) => conv(&conv(x, &branch.down, 1, [0, 0]), mid, stride, padding),
                 None => conv(x, &branch.down, stride, padding),
@@ -92,19 +188,27 @@ impl Adapters {
         y
     }
 
-    /// Whether the kernel that strides and pads has the layer's size.
-    fn kernel_fits(&self, branch: &Branch) -> bool {
-        let kernel = |tensor: &Tensor| tensor.size().get(2..).unwrap_or_default().to_vec();
-        let own = self.shape.get(2..).unwrap_or_default();
-        kernel(branch.mid.as_ref().unwrap_or(&branch.down)) == own
-            && branch.mid.as_ref().is_none_or(|mid| {
-                mid.size().get(..2) == Some(&[branch.down.size()[0], branch.down.size()[0]])
-            })
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Branch>> {
-        self.branches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Whether the kernel that strides and pads has the layer's size.
+fn kernel_fits(branch: &Branch, shape: &[i64]) -> bool {
+    let kernel = |tensor: &Tensor| tensor.size().get(2..).unwrap_or_default().to_vec();
+    let own = shape.get(2..).unwrap_or_default();
+    let rank = branch.down.size().first().copied().unwrap_or_default();
+    kernel(branch.mid.as_ref().unwrap_or(&branch.down)) == own
+        && branch
+            .mid
+            .as_ref()
+            .is_none_or(|mid| mid.size().get(..2) == Some(&[rank, rank]))
+}
+
+/// `own + added`, which is added in its own dtype and kept in the layer's.
+fn sum(own: &Tensor, added: &Tensor) -> Result<Tensor> {
+    let added = added.f_to_device(own.device())?;
+    Ok(own.f_add(&added)?.f_to_kind(own.kind())?)
 }
 
 /// Files hold the branches of a linear layer as matrices or as kernels of one.
@@ -155,7 +259,7 @@ mod tests {
         let (weight, x) = (ramp(&[5, 4]), ramp(&[2, 3, 4]));
         let (down, up) = (ramp(&[2, 4, 1, 1]), ramp(&[5, 2]));
         let merged = &weight + up.matmul(&down.view([2, 4])) * 0.5;
-        let adapters = Adapters::new(&[5, 4]);
+        let adapters = Adapters::new(&weight, None);
         let branch = Branch {
             down,
             mid: None,
@@ -178,7 +282,7 @@ mod tests {
             .view([5, 2])
             .matmul(&down.view([2, 36]))
             .view([5, 4, 3, 3]);
-        let adapters = Adapters::new(&[5, 4, 3, 3]);
+        let adapters = Adapters::new(&weight, None);
         adapters
             .attach(Branch {
                 down,
@@ -194,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_branch_of_another_layer_is_refused() {
-        let adapters = Adapters::new(&[5, 4]);
+        let adapters = Adapters::new(&ramp(&[5, 4]), None);
         let branch = |down: &[i64], up: &[i64]| Branch {
             down: ramp(down),
             mid: None,
@@ -204,7 +308,34 @@ mod tests {
         for (down, up) in [(&[2, 3], &[5, 2]), (&[2, 4], &[6, 2]), (&[3, 4], &[5, 2])] {
             assert!(adapters.attach(branch(down, up)).is_err());
         }
-        let conv = Adapters::new(&[5, 4, 3, 3]);
+        let conv = Adapters::new(&ramp(&[5, 4, 3, 3]), None);
         assert!(conv.attach(branch(&[2, 4, 1, 1], &[5, 2, 1, 1])).is_err());
+    }
+
+    #[test]
+    fn what_is_added_lies_in_a_copy_and_the_layers_own_stays() {
+        let (weight, bias) = (ramp(&[5, 4]), ramp(&[5]));
+        let (before, own) = (weight.copy(), bias.copy());
+        let adapters = Adapters::new(&weight, Some(&bias));
+        adapters.add(Some(&ramp(&[5, 4])), None).unwrap();
+        adapters
+            .add(Some(&ramp(&[5, 4])), Some(&ramp(&[5])))
+            .unwrap();
+        let patched = adapters.patched().unwrap();
+        assert!(largest_difference(&patched.weight, &(ramp(&[5, 4]) * 3.0)) < 1e-6);
+        assert!(largest_difference(&patched.bias.unwrap(), &(ramp(&[5]) * 2.0)) < 1e-6);
+        assert!(weight.equal(&before) && bias.equal(&own));
+        adapters.clear();
+        assert!(adapters.patched().is_none());
+    }
+
+    #[test]
+    fn a_change_of_another_shape_is_refused_and_a_missing_bias_is_made() {
+        let adapters = Adapters::new(&ramp(&[5, 4]), None);
+        assert!(adapters.add(Some(&ramp(&[4, 5])), None).is_err());
+        assert!(adapters.add(None, Some(&ramp(&[4]))).is_err());
+        assert!(adapters.patched().is_none());
+        adapters.add(None, Some(&ramp(&[5]))).unwrap();
+        assert!(adapters.patched().unwrap().bias.unwrap().equal(&ramp(&[5])));
     }
 }

@@ -9,7 +9,6 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Tensor,
-    bias: Tensor,
     stride: i64,
     padding: i64,
     adapters: Adapters,
@@ -18,10 +17,11 @@ pub struct Conv2d {
 impl Conv2d {
     /// Stride 1, padded so that an odd kernel keeps the size.
     pub fn new(scope: &Scope, in_channels: i64, out_channels: i64, kernel: i64) -> Result<Self> {
+        let weight = scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?;
+        let bias = scope.tensor("bias", &[out_channels])?;
         Ok(Self {
-            weight: scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?,
-            bias: scope.tensor("bias", &[out_channels])?,
-            adapters: scope.adapters(&[out_channels, in_channels, kernel, kernel]),
+            adapters: scope.adapters(&weight, Some(&bias)),
+            weight,
             stride: 1,
             padding: (kernel - 1) / 2,
         })
@@ -47,7 +47,8 @@ impl Conv2d {
     }
 
     fn padded(&self, x: &Tensor, padding: [i64; 2]) -> Tensor {
-        let (weight, bias) = (&self.weight, Some(&self.bias));
+        let own = self.adapters.current();
+        let (weight, bias) = (&own.weight, own.bias.as_ref());
         let y = x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1);
         self.adapters.add_conv(x, y, self.stride, padding)
     }

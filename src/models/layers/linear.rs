@@ -8,31 +8,29 @@ use crate::error::Result;
 /// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
     adapters: Adapters,
 }
 
 impl Linear {
     pub fn new(scope: &Scope, in_features: i64, out_features: i64) -> Result<Self> {
+        let weight = weight(scope, in_features, out_features)?;
+        let bias = scope.tensor("bias", &[out_features])?;
         Ok(Self {
-            weight: weight(scope, in_features, out_features)?,
-            bias: Some(scope.tensor("bias", &[out_features])?),
-            adapters: scope.adapters(&[out_features, in_features]),
+            adapters: scope.adapters(&weight, Some(&bias)),
         })
     }
 
     pub fn without_bias(scope: &Scope, in_features: i64, out_features: i64) -> Result<Self> {
+        let weight = weight(scope, in_features, out_features)?;
         Ok(Self {
-            weight: weight(scope, in_features, out_features)?,
-            bias: None,
-            adapters: scope.adapters(&[out_features, in_features]),
+            adapters: scope.adapters(&weight, None),
         })
     }
 
     /// `[..., in_features]` to `[..., out_features]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let y = x.linear(&self.weight, self.bias.as_ref());
+        let own = self.adapters.current();
+        let y = x.linear(&own.weight, own.bias.as_ref());
         self.adapters.add_linear(x, y)
     }
 }

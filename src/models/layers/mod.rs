@@ -16,7 +16,7 @@ mod time;
 mod weights;
 
 pub use activation::Activation;
-pub use adapter::{Adapters, Branch};
+pub use adapter::{Adapters, Branch, Parameters};
 pub use attention::{Mask, attention};
 pub use config::{Fields, PerBlock};
 pub use conv::Conv2d;

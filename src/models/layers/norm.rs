@@ -2,16 +2,15 @@
 
 use tch::{Kind, Tensor};
 
-use super::Scope;
+use super::{Adapters, Scope};
 use crate::error::Result;
 
 /// Wu and He, 2018. `weight`, `bias`: `[channels]`.
 #[derive(Debug)]
 pub struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
     groups: i64,
     eps: f64,
+    adapters: Adapters,
 }
 
 impl GroupNorm {
@@ -21,9 +20,10 @@ impl GroupNorm {
             let why = format!("{channels} channels cannot be normalised in {groups} groups");
             return Err(scope.error(why));
         }
+        let weight = scope.tensor("weight", &[channels])?;
+        let bias = scope.tensor("bias", &[channels])?;
         Ok(Self {
-            weight: scope.tensor("weight", &[channels])?,
-            bias: scope.tensor("bias", &[channels])?,
+            adapters: scope.adapters(&weight, Some(&bias)),
             groups,
             eps,
         })
@@ -31,12 +31,11 @@ impl GroupNorm {
 
     /// `[batch, channels, ...]`, a new tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
+        let own = self.adapters.current();
+        let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
         x.group_norm(self.groups, weight, bias, self.eps, true)
     }
-}
 
-impl GroupNorm {
     /// What this comes to for a map that lies in strips of rows, `[batch, channels, rows, width]` each:
     /// `map * scale + shift`, both `[batch, channels, 1, 1]` of the map's kind.
     ///
@@ -45,7 +44,8 @@ impl GroupNorm {
         &self,
         strips: impl IntoIterator<Item = &'a Tensor>,
     ) -> (Tensor, Tensor) {
-        let channels = self.weight.size().first().copied().unwrap_or(1);
+        let own = self.adapters.current();
+        let channels = own.weight.size().first().copied().unwrap_or(1);
         let (mut count, mut mean, mut squares) = (0.0, Tensor::from(0.0), Tensor::from(0.0));
         for strip in strips {
             let batch = strip.size().first().copied().unwrap_or(1);
@@ -70,9 +70,13 @@ impl GroupNorm {
         }
         let rstd = (squares / count + self.eps).rsqrt();
         let a_channel = |x: Tensor| x.repeat_interleave_self_int(channels / self.groups, 1, None);
-        let scale = a_channel(rstd) * &self.weight;
-        let shift = &self.bias - a_channel(mean) * &scale;
-        let like = |x: Tensor| x.to_kind(self.weight.kind()).unsqueeze(-1).unsqueeze(-1);
+        let scale = a_channel(rstd) * &own.weight;
+        let shift = a_channel(-mean) * &scale;
+        let shift = match &own.bias {
+            Some(bias) => shift + bias,
+            None => shift,
+        };
+        let like = |x: Tensor| x.to_kind(own.weight.kind()).unsqueeze(-1).unsqueeze(-1);
         (like(scale), like(shift))
     }
 }
@@ -80,17 +84,17 @@ impl GroupNorm {
 /// Ba et al., 2016, over the last dimension. `weight`, `bias`: `[features]`.
 #[derive(Debug)]
 pub struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
     features: i64,
     eps: f64,
+    adapters: Adapters,
 }
 
 impl LayerNorm {
     pub fn new(scope: &Scope, features: i64, eps: f64) -> Result<Self> {
+        let weight = scope.tensor("weight", &[features])?;
+        let bias = scope.tensor("bias", &[features])?;
         Ok(Self {
-            weight: scope.tensor("weight", &[features])?,
-            bias: scope.tensor("bias", &[features])?,
+            adapters: scope.adapters(&weight, Some(&bias)),
             features,
             eps,
         })
@@ -98,7 +102,8 @@ impl LayerNorm {
 
     /// `[..., features]`, a new tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
+        let own = self.adapters.current();
+        let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
         x.layer_norm([self.features], weight, bias, self.eps, true)
     }
 }

@@ -60,7 +60,7 @@ impl Weights {
             .collect()
     }
 
-    /// Where side branches can be attached to the layers built so far, by the layers' names.
+    /// Where the layers built so far can be changed, by the layers' names.
     pub fn adapters(&self) -> BTreeMap<String, Adapters> {
         self.adapters.borrow().clone()
     }
@@ -167,9 +167,9 @@ impl<'a> Scope<'a> {
         self.weights.used.borrow_mut().insert(self.full(name));
     }
 
-    /// Side branches of the layer here, whose weight has this shape; none yet.
-    pub fn adapters(&self, shape: &[i64]) -> Adapters {
-        let adapters = Adapters::new(shape);
+    /// What is attached to the layer here, whose own weight and bias these are; nothing yet.
+    pub fn adapters(&self, weight: &Tensor, bias: Option<&Tensor>) -> Adapters {
+        let adapters = Adapters::new(weight, bias);
         let mut all = self.weights.adapters.borrow_mut();
         all.insert(self.prefix.clone(), adapters.clone());
         adapters

@@ -1,17 +1,17 @@
-//! Which layer of a model a LoRA file's name means, and putting its branches there.
-//!
-//! Names as kohya-ss/sd-scripts `networks/lora.py` and diffusers `loaders/lora_conversion_utils.py`
-//! 0.42.1 write them.
+//! Putting what a LoRA file (or LoHa, LoKr, DoRA, ...) changes to the layers that its names mean.
+
+mod names;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use super::Part;
-use crate::checkpoint::load_lora;
+use super::{Part, check_room};
+use crate::checkpoint::{Change, LoraFile, load_lora};
 use crate::error::{Error, Result};
 use crate::models::layers::{Adapters, Branch};
+use names::{UnetShape, aliases};
 
 /// A LoRA file and how much it counts.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,16 @@ pub struct Lora {
     /// For the UNet; 1 is as trained.
     pub unet_weight: f64,
     pub text_encoder_weight: f64,
+}
+
+impl Lora {
+    fn strength(&self, part: Part) -> f64 {
+        match part {
+            Part::Unet => self.unet_weight,
+            Part::TextEncoder => self.text_encoder_weight,
+            Part::Vae => 0.0,
+        }
+    }
 }
 
 /// How deep below a model folder LoRAs are looked for.
@@ -55,7 +65,7 @@ fn find_below(name: &str, folder: &Path, depth: usize) -> Option<PathBuf> {
         .find_map(|folder| find_below(name, folder, deeper))
 }
 
-/// Every layer of a model that branches can be attached to.
+/// Every layer of a model that can be changed.
 #[derive(Debug, Default)]
 pub(super) struct Attachable {
     /// By each name that a file may use.
@@ -65,52 +75,57 @@ pub(super) struct Attachable {
 impl Attachable {
     /// Adds the layers of one network, by the names of its checkpoint.
     pub fn add(&mut self, part: Part, layers: BTreeMap<String, Adapters>) {
+        let unet = UnetShape::of(layers.keys().map(String::as_str));
         for (name, adapters) in layers {
-            for alias in aliases(part, &name) {
+            for alias in aliases(part, &name, unet) {
                 self.layers.insert(alias, (part, adapters.clone()));
             }
         }
     }
 
-    /// Removes the branches of every layer.
+    /// Removes what is attached from every layer.
     pub fn clear(&self) {
         self.layers
             .values()
             .for_each(|(_, adapters)| adapters.clear());
     }
 
-    /// Attaches a file's branches. Returns the names in it that no layer has.
+    /// Attaches what a file changes. Returns what in it is of no use for this model.
     ///
-    /// Errors: [`Error::Model`] where the file is broken or made for another kind of model.
+    /// Errors: [`Error::Model`] where the file is broken or made for another kind of model;
+    /// [`Error::OutOfMemory`].
     pub fn attach(&self, lora: &Lora, device: Device, kind: Kind) -> Result<Vec<String>> {
-        let mut unknown = Vec::new();
-        let pairs = load_lora(&lora.path, device, kind)?;
-        let count = pairs.len();
-        for (name, pair) in pairs {
-            let Some((part, adapters)) = self.find(&name) else {
-                unknown.push(name);
-                continue;
-            };
-            let weight = match part {
-                Part::Unet => lora.unet_weight,
-                Part::TextEncoder => lora.text_encoder_weight,
-                Part::Vae => 0.0,
-            };
-            let branch = Branch {
-                down: pair.down,
-                mid: pair.mid,
-                up: pair.up,
-                scale: pair.scale * weight,
-            };
-            adapters
-                .attach(branch)
-                .map_err(|error| misfit(&lora.path, &name, &error))?;
+        let LoraFile {
+            layers,
+            ignored: mut unknown,
+        } = load_lora(&lora.path, device, kind)?;
+        let mut changes = Vec::new();
+        for (name, change) in layers {
+            match self.find(&name) {
+                Some((part, adapters)) => changes.push((name, change, *part, adapters)),
+                None => unknown.push(name),
+            }
         }
-        if unknown.len() == count {
+        if changes.is_empty() {
             return Err(Error::model(
                 &lora.path,
                 "none of its layers is one of this model's: it was made for another kind of model",
             ));
+        }
+        if !device.is_cuda() {
+            let copies = changes
+                .iter()
+                .filter(|(_, change, ..)| change.as_branch().is_none());
+            check_room(copies.map(|(.., adapters)| adapters.copy_bytes()).sum())?;
+        }
+        let _no_grad = tch::no_grad_guard();
+        for (name, change, part, adapters) in changes {
+            let strength = lora.strength(part);
+            // A weight of nothing changes nothing, also where DoRA would still measure.
+            if strength != 0.0 {
+                apply(adapters, change, strength)
+                    .map_err(|error| misfit(&lora.path, &name, error))?;
+            }
         }
         Ok(unknown)
     }
@@ -124,24 +139,26 @@ impl Attachable {
     }
 }
 
-fn misfit(path: &Path, name: &str, error: &Error) -> Error {
-    let why = format!("its layer {name} does not fit this model: {error}");
-    Error::model(path, why)
+fn apply(adapters: &Adapters, change: Change, strength: f64) -> Result<()> {
+    if let Some(pair) = change.as_branch() {
+        return adapters.attach(Branch {
+            down: pair.down.shallow_clone(),
+            mid: pair.mid.as_ref().map(Tensor::shallow_clone),
+            up: pair.up.shallow_clone(),
+            scale: pair.scale * strength,
+        });
+    }
+    let added = change.differences(adapters.weight(), strength)?;
+    adapters.add(added.weight.as_ref(), added.bias.as_ref())
 }
 
-/// The names that files use for a layer.
-fn aliases(part: Part, name: &str) -> Vec<String> {
-    let bare = name.strip_prefix("text_model.").unwrap_or(name);
-    let flat = bare.replace('.', "_");
-    match part {
-        Part::Unet => vec![format!("unet.{bare}"), format!("lora_unet_{flat}")],
-        Part::TextEncoder => vec![
-            format!("text_encoder.text_model.{bare}"),
-            format!("text_encoder.{bare}"),
-            format!("lora_te_text_model_{flat}"),
-            format!("lora_te1_text_model_{flat}"),
-        ],
-        Part::Vae => Vec::new(),
+fn misfit(path: &Path, name: &str, error: Error) -> Error {
+    match error {
+        Error::OutOfMemory { .. } | Error::Device(_) => error,
+        error => {
+            let why = format!("its layer {name} does not fit this model: {error}");
+            Error::model(path, why)
+        }
     }
 }
 
@@ -166,7 +183,8 @@ mod tests {
     #[test]
     fn every_spelling_finds_its_layer() {
         let layers = |names: &[&str]| {
-            let adapters = |name: &&str| ((*name).to_owned(), Adapters::new(&[4, 4]));
+            let adapters =
+                |name: &&str| ((*name).to_owned(), Adapters::new(&Tensor::from(0.0), None));
             names.iter().map(adapters).collect()
         };
         let mut all = Attachable::default();
@@ -181,6 +199,8 @@ mod tests {
         for name in [
             "lora_unet_down_blocks_0_attn1_to_q",
             "unet.down_blocks.0.attn1.to_q",
+            "down_blocks.0.attn1.processor.to_q",
+            "lycoris_down_blocks_0_attn1_to_q",
             "unet.down_blocks.0.attn1.processor.to_q",
             "base_model.model.unet.down_blocks.0.attn1.to_q",
             "lora_unet_down_blocks_0_attn1_to_out_0",
@@ -188,6 +208,7 @@ mod tests {
             "lora_te_text_model_encoder_layers_0_self_attn_q_proj",
             "text_encoder.text_model.encoder.layers.0.self_attn.q_proj",
             "text_encoder.encoder.layers.0.self_attn.q_proj",
+            "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj",
         ] {
             assert!(all.find(name).is_some(), "{name}");
         }
