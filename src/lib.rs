@@ -23,6 +23,7 @@ pub mod models;
 pub mod output;
 pub mod paths;
 pub mod pipeline;
+pub mod prompt;
 pub mod request;
 pub mod samplers;
 pub mod schedule;

@@ -28,8 +28,8 @@ const fn room(
     }
 }
 
-/// Rooms that everyone may import: plain data, errors, careful writing.
-const FOR_ALL: [&str; 3] = ["error", "files", "request"];
+/// Rooms that everyone may import: plain data, errors, careful writing, what prompts mean.
+const FOR_ALL: [&str; 4] = ["error", "files", "prompt", "request"];
 
 /// The libraries that only some rooms may use.
 const WATCHED: [&str; 4] = ["tch", "egui", "eframe", "tokenizers"];
@@ -39,6 +39,7 @@ const ROOMS: &[Room] = &[
     room("request", &[], &[]),
     room("error", &[], &["tch"]),
     room("files", &[], &[]),
+    room("prompt", &[], &[]),
     room("settings", &[], &[]),
     room("paths", &[], &[]),
     room("schedule", &[], &[]),

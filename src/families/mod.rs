@@ -10,7 +10,6 @@ mod model_files;
 mod part;
 mod sd;
 
-pub use crate::text::prompt::loras as prompt_loras;
 pub use crate::text::tokenizer::ClipTokenizer;
 pub use file_kind::FileKind;
 use lora::Attachable;

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
 use crate::models::vae::AutoencoderKL;
-use crate::request::ModelCard;
+use crate::prompt::{networks, pieces};
+use crate::request::{Emphasis, ModelCard};
 use crate::schedule::SchedulerConfig;
 use crate::text::clip::CLIPTextModel;
 use crate::text::tokenizer::{Chunk, ClipTokenizer};
@@ -126,8 +127,9 @@ impl StableDiffusion {
         negative: &str,
         clip_skip: u32,
     ) -> Result<(Tensor, Tensor)> {
-        let chunks = self.tokenizer.chunks(prompt)?;
-        let negative_chunks = self.tokenizer.chunks(negative)?;
+        let read = |prompt| pieces(&networks::without_tags(prompt), Emphasis::Original);
+        let chunks = self.tokenizer.chunks(&read(prompt))?;
+        let negative_chunks = self.tokenizer.chunks(&read(negative))?;
         let count = chunks.len().max(negative_chunks.len());
         Ok((
             self.encode(prompt, chunks, count, clip_skip)?,
@@ -148,7 +150,7 @@ impl StableDiffusion {
             return Ok(known.shallow_clone());
         }
         while chunks.len() < count {
-            chunks.extend(self.tokenizer.chunks("")?);
+            chunks.extend(self.tokenizer.chunks(&[])?);
         }
         let mut encoded = Vec::with_capacity(count);
         for chunk in &chunks {

@@ -4,6 +4,7 @@
 //! [`PictureSettings`] holds what it came to, and travels inside every picture.
 
 mod add_on;
+mod emphasis;
 mod exact;
 mod interval;
 mod recipe;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use add_on::{AddOn, AddOnKind};
+pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
 pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};

@@ -4,6 +4,7 @@
 //! AUTOMATIC1111 does (`modules/sd_hijack_clip.py`, `tokenize_line`): nothing is cut off. A chunk that
 //! would end in the middle of a phrase goes back to the last comma if it is close.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
@@ -15,11 +16,14 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::clip_vocabulary::{BEGIN, END, merges, tokens};
-use super::prompt::{Piece, parse};
 use crate::error::{Error, Result};
+use crate::prompt::{Piece, compose, networks, pieces, schedule, template};
+use crate::request::Emphasis;
 
 /// How far back (in tokens) a chunk may end at a comma; A1111's default.
 const COMMA_BACKTRACK: usize = 20;
+/// Enough for every text of a prompt that changes to be seen once.
+const COUNTED_STEPS: usize = 20;
 /// The pieces that CLIP's tokenizer cuts text into before it looks at letters.
 const CLIP_PATTERN: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -127,30 +131,39 @@ impl ClipTokenizer {
         self.length
     }
 
-    /// Tokens of the prompt without markers, weights and `BREAK` taken out.
+    /// Tokens of the prompt as it was typed, without markers, weights, `BREAK` and `<lora:...>`. Of a
+    /// prompt with several texts, the longest; of choices, any one.
     ///
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
     pub fn count(&self, prompt: &str) -> Result<usize> {
-        let mut count = 0;
-        for piece in parse(prompt) {
-            if let Piece::Text { text, .. } = piece {
-                count += self.tokens(&text)?.len();
+        let prompt = template::resolve(prompt, 0, &BTreeMap::new())?;
+        let mut longest = 0;
+        for part in compose::parts(&networks::without_tags(&prompt)) {
+            for phase in schedule::phases(&part.text, COUNTED_STEPS) {
+                let mut count = 0;
+                for piece in pieces(&phase.text, Emphasis::Original) {
+                    if let Piece::Text { text, .. } = piece {
+                        count += self.tokens(&text)?.len();
+                    }
+                }
+                longest = longest.max(count);
             }
         }
-        Ok(count)
+        Ok(longest)
     }
 
-    /// The chunks of a prompt; at least one.
+    /// The chunks of the pieces of a prompt; at least one.
     ///
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
-    pub fn chunks(&self, prompt: &str) -> Result<Vec<Chunk>> {
+    pub fn chunks(&self, pieces: &[Piece]) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
         let mut open = OpenChunk::default();
-        for piece in parse(prompt) {
+        for piece in pieces {
             match piece {
                 Piece::Break => chunks.push(self.close(&mut open)),
                 Piece::Text { text, weight } => {
-                    for token in self.tokens(&text)? {
+                    let weight = *weight as f32;
+                    for token in self.tokens(text)? {
                         if open.tokens.len() == self.length - 2 {
                             chunks.push(self.close_at_comma(&mut open, token));
                         }
@@ -317,6 +330,12 @@ fn around(bpe: BpeBuilder) -> std::result::Result<tokenizers::Tokenizer, tokeniz
 mod tests {
     use super::*;
 
+    fn chunks(tokenizer: &ClipTokenizer, prompt: &str) -> Vec<Chunk> {
+        tokenizer
+            .chunks(&pieces(prompt, Emphasis::Original))
+            .unwrap()
+    }
+
     fn starter() -> ClipTokenizer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/tokenizer");
         ClipTokenizer::from_folder(&folder, 32).unwrap()
@@ -337,11 +356,7 @@ mod tests {
             "(weird:1.2) !!??",
             "naïve\u{301}",
         ] {
-            assert_eq!(
-                old.chunks(prompt).unwrap(),
-                starter().chunks(prompt).unwrap(),
-                "{prompt}"
-            );
+            assert_eq!(chunks(&old, prompt), chunks(&starter(), prompt), "{prompt}");
         }
     }
 
@@ -349,24 +364,21 @@ mod tests {
     #[test]
     fn clips_own_vocabulary_gives_clips_own_numbers() {
         let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
-        let chunk = tokenizer
-            .chunks("a photo of an astronaut riding a horse on mars")
-            .unwrap()
-            .remove(0);
+        let chunk = chunks(&tokenizer, "a photo of an astronaut riding a horse on mars").remove(0);
         let mut expected = vec![
             49406, 320, 1125, 539, 550, 18376, 6765, 320, 4558, 525, 7496,
         ];
         expected.resize(77, 49407);
         assert_eq!(chunk.ids, expected);
         let zeros = ClipTokenizer::clip(77, ClipPad::Zero).unwrap();
-        assert_eq!(zeros.chunks("").unwrap()[0].ids[..3], [49406, 49407, 0]);
+        assert_eq!(chunks(&zeros, "")[0].ids[..3], [49406, 49407, 0]);
     }
 
     #[test]
     fn a_long_prompt_goes_on_in_further_chunks_and_loses_nothing() {
         let tokenizer = starter();
         let prompt = "cat, dog, owl, fox, ".repeat(20);
-        let chunks = tokenizer.chunks(&prompt).unwrap();
+        let chunks = chunks(&tokenizer, &prompt);
         let markers = [tokenizer.begin, tokenizer.end, tokenizer.pad].map(i64::from);
         let inside: usize = chunks
             .iter()
@@ -410,7 +422,7 @@ mod tests {
     fn a_full_chunk_ends_at_a_near_comma() {
         let tokenizer = starter();
         let prompt = format!("{}, {}", "cat ".repeat(24), "dog ".repeat(12));
-        let chunks = tokenizer.chunks(&prompt).unwrap();
+        let chunks = chunks(&tokenizer, &prompt);
         let comma = i64::from(tokenizer.comma.unwrap());
         assert_eq!(chunks[0].ids[25], comma);
         assert_eq!(chunks[0].ids[26], i64::from(tokenizer.end));
@@ -419,7 +431,7 @@ mod tests {
 
     #[test]
     fn weights_lie_on_their_words_only() {
-        let chunks = starter().chunks("a (cat:1.5) sat").unwrap();
+        let chunks = chunks(&starter(), "a (cat:1.5) sat");
         assert_eq!(chunks[0].weights[..5], [1.0, 1.0, 1.5, 1.0, 1.0]);
     }
 

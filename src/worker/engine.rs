@@ -21,9 +21,10 @@ use super::message::{
 use super::model_hash::ModelHash;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora, prompt_loras};
+use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora};
 use crate::output;
 use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
+use crate::prompt::networks;
 use crate::request::{
     DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SaveTarget, Stage, Upscale,
 };
@@ -329,7 +330,7 @@ fn loras(job: &Job) -> Result<Vec<Lora>> {
     let beside = job.request.model.as_deref().and_then(Path::parent);
     let places = library::places(&job.model_folders);
     let folders: Vec<&Path> = places.iter().map(PathBuf::as_path).chain(beside).collect();
-    for named in prompt_loras(&job.request.prompt) {
+    for named in networks::loras(&job.request.prompt) {
         let path = find_lora(&named.name, &folders).ok_or_else(|| {
             Error::Request(format!(
                 "The prompt names the LoRA {}, which is in none of the model folders; \

@@ -1,0 +1,696 @@
+//! A prompt as people see it while they type: what each letter is, and what is wrong.
+//!
+//! Nothing here keeps anybody from drawing: what cannot be read is drawn as text, as in AUTOMATIC1111.
+
+use std::ops::Range;
+
+use super::attention::{Token, tokens};
+use super::template::{self, Mark};
+use super::{compose, networks, schedule, whole_words};
+use crate::request::Emphasis;
+
+/// Beyond this a weight is a slip: `(at 12:30)`.
+const STRONGEST: f64 = 5.0;
+
+/// The names that there are; `None`: it is not known yet, and nothing is said of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// As prompts name them: file names without their ending.
+    pub loras: Option<&'a [String]>,
+    /// `colours`, `animals/birds`.
+    pub wildcards: Option<&'a [String]>,
+    pub embeddings: Option<&'a [String]>,
+}
+
+/// What [`read`] finds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Side by side from the first letter to the last, neighbours of different kinds.
+    pub spans: Vec<Span>,
+    /// In the order of the text.
+    pub warnings: Vec<Warning>,
+}
+
+/// A stretch of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Bytes.
+    pub range: Range<usize>,
+    pub kind: SpanKind,
+}
+
+/// What a stretch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpanKind {
+    /// Words to draw.
+    Text,
+    /// A bracket that weighs words.
+    Bracket,
+    /// `:1.2`, without its bracket; `++` and `1.2` of compel.
+    Weight,
+    /// `\(`.
+    Escape,
+    /// The signs of `[a:b:0.5]` and `[a|b]`.
+    Edit,
+    /// `AND` (with its weight), `BREAK`.
+    Keyword,
+    /// `<lora:name:1>`.
+    Network,
+    /// `__name__`.
+    Wildcard,
+    /// The signs of `{2$$a|0.5::b}`.
+    Choice,
+    /// A word that is an embedding's name.
+    Embedding,
+}
+
+/// Something that probably is not meant so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Bytes; never empty.
+    pub range: Range<usize>,
+    /// One sentence or two.
+    pub message: String,
+}
+
+/// Reads a prompt as it was typed, templates and all. Takes time in proportion to its length.
+pub fn read(prompt: &str, emphasis: Emphasis, known: &Known<'_>) -> Reading {
+    let mut reader = Reader {
+        prompt,
+        emphasis,
+        kinds: vec![SpanKind::Text; prompt.len()],
+        warnings: Vec::new(),
+    };
+    let template = reader.template(known);
+    let tags: Vec<Range<usize>> = networks::tags(prompt).collect();
+    let plain = masked(&masked(prompt, &template, b'x'), &tags, b' ');
+    reader.attention(&plain);
+    if emphasis.composes() {
+        reader.parts(&plain);
+        reader.words(&plain, "BREAK");
+    } else {
+        reader.foreign(&plain);
+    }
+    reader.embeddings(&plain, known);
+    reader.networks(&tags, known);
+    reader.paint_template();
+    reader.finish()
+}
+
+/// The prompt with a letter in place of what the later readers never see, of the same length.
+fn masked(prompt: &str, ranges: &[Range<usize>], letter: u8) -> String {
+    let mut bytes = prompt.as_bytes().to_vec();
+    for range in ranges {
+        if let Some(hidden) = bytes.get_mut(range.clone()) {
+            hidden.fill(letter);
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+struct Reader<'a> {
+    prompt: &'a str,
+    emphasis: Emphasis,
+    /// One a byte.
+    kinds: Vec<SpanKind>,
+    warnings: Vec<Warning>,
+}
+
+impl Reader<'_> {
+    fn paint(&mut self, range: Range<usize>, kind: SpanKind) {
+        if let Some(kinds) = self.kinds.get_mut(range) {
+            kinds.fill(kind);
+        }
+    }
+
+    fn warn(&mut self, range: Range<usize>, message: impl Into<String>) {
+        let message = message.into();
+        self.warnings.push(Warning { range, message });
+    }
+
+    /// Wildcards and choices: warnings, and where their signs are.
+    fn template(&mut self, known: &Known<'_>) -> Vec<Range<usize>> {
+        let mut marks = Vec::new();
+        template::parse_marked(self.prompt, &mut marks);
+        for (range, mark) in &marks {
+            let (Mark::Wildcard(name), Some(names)) = (mark, known.wildcards) else {
+                continue;
+            };
+            let pattern = template::canonical(name);
+            let anywhere = template::below(&pattern);
+            let is_known = |name: &String| {
+                template::matches(&pattern, name) || template::matches(&anywhere, name)
+            };
+            if !name.contains('{') && !names.iter().any(is_known) {
+                let message =
+                    format!("There is no wildcard {name}; it is drawn as it stands here.");
+                self.warn(range.clone(), message);
+            }
+        }
+        self.open_braces(&marks);
+        marks.into_iter().map(|(range, _)| range).collect()
+    }
+
+    /// A brace with a bar behind it was to be a choice.
+    fn open_braces(&mut self, marks: &[(Range<usize>, Mark)]) {
+        let prompt = self.prompt;
+        let mut open = Vec::new();
+        for (at, letter) in prompt.char_indices() {
+            match letter {
+                '{' if prompt.get(..at).is_some_and(|before| before.ends_with('$')) => {
+                    self.warn(
+                        at - 1..at + 1,
+                        "Easel does not know variables; this is text.",
+                    );
+                    open.push(at);
+                }
+                '{' => open.push(at),
+                '}' if open.pop().is_none() => {
+                    self.warn(at..at + 1, "This } closes nothing and is read as a letter.");
+                }
+                _ => {}
+            }
+        }
+        for at in open {
+            let is_sign = marks.iter().any(|(range, _)| range.contains(&at));
+            if !is_sign {
+                self.warn(
+                    at..at + 1,
+                    "This { is never closed and is read as a letter.",
+                );
+            }
+        }
+    }
+
+    /// Brackets and weights, by the grammar that is read.
+    fn attention(&mut self, plain: &str) {
+        match self.emphasis {
+            Emphasis::Original | Emphasis::NoNorm | Emphasis::Ignore => self.brackets(plain, true),
+            Emphasis::Comfyui => self.brackets(plain, false),
+            Emphasis::Compel => self.compel(plain),
+            Emphasis::None => {}
+        }
+    }
+
+    fn brackets(&mut self, plain: &str, square: bool) {
+        // Open round brackets with the last colon inside each; open square ones.
+        let mut round: Vec<(usize, Option<usize>)> = Vec::new();
+        let mut squares = Vec::new();
+        for (range, token) in tokens(plain) {
+            match token {
+                Token::OpenRound => {
+                    round.push((range.start, None));
+                    self.paint(range, SpanKind::Bracket);
+                }
+                Token::OpenSquare if square => {
+                    squares.push(range.start);
+                    self.paint(range, SpanKind::Bracket);
+                }
+                Token::CloseSquare if square => {
+                    self.close(squares.pop().is_some(), range, ']');
+                }
+                Token::CloseRound => {
+                    let opened = round.pop();
+                    if let Some((_, Some(colon))) = opened {
+                        self.doubtful_weight(plain, colon..range.start);
+                    }
+                    self.close(opened.is_some(), range, ')');
+                }
+                Token::Weight(number) => {
+                    let bracket = range.end - 1..range.end;
+                    let is_open = round.pop().is_some();
+                    if is_open {
+                        self.paint(range.start..bracket.start, SpanKind::Weight);
+                        self.strong_weight(range.start..bracket.start, number);
+                    }
+                    self.close(is_open, bracket, ')');
+                }
+                Token::Escape(sign) if square || matches!(sign, "(" | ")") => {
+                    self.paint(range, SpanKind::Escape);
+                }
+                Token::Text(":") => {
+                    if let Some((_, colon)) = round.last_mut() {
+                        *colon = Some(range.start);
+                    }
+                }
+                Token::OpenSquare | Token::CloseSquare | Token::Escape(_) | Token::Text(_) => {}
+            }
+        }
+        let round = round.into_iter().map(|(at, _)| (at, '('));
+        for (at, sign) in round.chain(squares.into_iter().map(|at| (at, '['))) {
+            let message = format!(
+                "This {sign} is never closed and counts to the end. Write \\{sign} for a plain bracket."
+            );
+            self.warn(at..at + 1, message);
+        }
+    }
+
+    fn close(&mut self, is_open: bool, range: Range<usize>, sign: char) {
+        if is_open {
+            self.paint(range, SpanKind::Bracket);
+        } else {
+            let message = format!("This {sign} closes nothing and is read as a letter.");
+            self.warn(range, message);
+        }
+    }
+
+    fn strong_weight(&mut self, range: Range<usize>, number: &str) {
+        if number
+            .parse::<f64>()
+            .is_ok_and(|weight| weight.abs() > STRONGEST)
+        {
+            let message = format!("{number} is read as a weight; usual ones are 0.5 to 1.5.");
+            self.warn(range, message);
+        }
+    }
+
+    /// A colon in round brackets with something like a number behind it.
+    fn doubtful_weight(&mut self, plain: &str, range: Range<usize>) {
+        let said = plain
+            .get(range.start + 1..range.end)
+            .unwrap_or_default()
+            .trim();
+        if said.is_empty() || said.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
+            let message = format!("\"{said}\" is no weight: a number such as 1.2 belongs here.");
+            self.warn(range, message);
+        }
+    }
+
+    fn compel(&mut self, plain: &str) {
+        let mut open = Vec::new();
+        let mut before = ' ';
+        let mut letters = plain.char_indices().peekable();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '\\' => {
+                    if let Some((escaped, sign)) = letters.next() {
+                        self.paint(at..escaped + sign.len_utf8(), SpanKind::Escape);
+                    }
+                }
+                '(' => {
+                    open.push(at);
+                    self.paint(at..at + 1, SpanKind::Bracket);
+                }
+                ')' => self.close(open.pop().is_some(), at..at + 1, ')'),
+                '+' | '-' if !before.is_whitespace() => {
+                    let ends = letters
+                        .peek()
+                        .is_none_or(|(_, next)| next.is_whitespace() || "+-),\"".contains(*next));
+                    if ends {
+                        self.paint(at..at + 1, SpanKind::Weight);
+                    }
+                }
+                '0'..='9' | '.' if matches!(before, ')' | '"') => {
+                    let rest = plain.get(at..).unwrap_or_default();
+                    let length = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+                    self.paint(at..at + length.unwrap_or(rest.len()), SpanKind::Weight);
+                }
+                _ => {}
+            }
+            before = letter;
+        }
+        for at in open {
+            self.warn(
+                at..at + 1,
+                "This ( is never closed; its weight is not read.",
+            );
+        }
+        for operator in [".swap(", ".blend(", ".and("] {
+            if let Some(at) = plain.find(operator) {
+                let message =
+                    format!("Easel does not know compel's {operator}); it is read as words.");
+                self.warn(at..at + operator.len(), message);
+            }
+        }
+    }
+
+    /// The prompts between `AND`s, and how each of them changes.
+    fn parts(&mut self, plain: &str) {
+        let places: Vec<usize> = whole_words(plain, "AND").collect();
+        let mut from = 0;
+        for end in places.iter().copied().chain([plain.len()]) {
+            let text = plain.get(from..end).unwrap_or_default();
+            let kept = text.trim_end();
+            let weighted = compose::weight_at_end(kept).filter(|_| !places.is_empty());
+            if let Some((before, _)) = weighted {
+                let rest = kept.get(before.len()..).unwrap_or_default();
+                let colon = from + kept.len() - rest.trim_start().len();
+                self.paint(colon..from + kept.len(), SpanKind::Keyword);
+            }
+            if text.trim().is_empty() && !places.is_empty() {
+                let at = if end < plain.len() {
+                    end
+                } else {
+                    from.saturating_sub(3)
+                };
+                self.warn(
+                    at..at + 3,
+                    "AND stands between two prompts; one of them is empty.",
+                );
+            }
+            self.schedule(text, from);
+            from = end + "AND".len();
+        }
+        for at in places {
+            self.paint(at..at + "AND".len(), SpanKind::Keyword);
+        }
+    }
+
+    fn schedule(&mut self, part: &str, from: usize) {
+        let parsed = schedule::parse_marked(part);
+        for mark in &parsed.marks {
+            let range = from + mark.start..from + mark.end;
+            self.paint(range.clone(), SpanKind::Edit);
+            let text = part.get(mark.clone()).unwrap_or_default();
+            let when = schedule::When {
+                text: text.trim_start_matches(':').to_owned(),
+            };
+            if when.is_never() {
+                let message = format!(
+                    "{} with a point is a share of the steps, and more than all of them: the change never comes.",
+                    when.text.trim()
+                );
+                self.warn(range, message);
+            }
+        }
+        self.missed_edits(part, from, &parsed);
+    }
+
+    /// Square brackets that look like editing and are none.
+    fn missed_edits(&mut self, part: &str, from: usize, parsed: &schedule::Parsed) {
+        let is_edit = |at: usize| parsed.marks.iter().any(|mark| mark.contains(&at));
+        // Open square brackets, and whether a colon or bar stands inside each.
+        let mut open: Vec<(usize, bool)> = Vec::new();
+        let mut missed = Vec::new();
+        for (range, token) in tokens(part) {
+            match token {
+                Token::OpenSquare => open.push((range.start, false)),
+                Token::CloseSquare => {
+                    if let Some((start, true)) = open.pop()
+                        && !is_edit(start)
+                    {
+                        missed.push(start..range.end);
+                    }
+                }
+                Token::Text(text) if text.contains([':', '|']) => {
+                    if let Some((_, has_sign)) = open.last_mut() {
+                        *has_sign = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        match parsed.stray {
+            Some(at) if !missed.is_empty() => {
+                let letter = part.get(at..).and_then(|rest| rest.chars().next());
+                let letter = letter.unwrap_or('|');
+                let message = format!(
+                    "This {letter} belongs to no [a|b], which turns [a:b:0.5] and [a|b] off in the whole prompt."
+                );
+                self.warn(from + at..from + at + letter.len_utf8(), message);
+            }
+            _ => {
+                for range in missed {
+                    self.warn(
+                        from + range.start..from + range.end,
+                        "This changes nothing while drawing: [from:to:0.5] does, after half of the steps, and [a|b] does at each step.",
+                    );
+                }
+            }
+        }
+    }
+
+    fn words(&mut self, plain: &str, word: &str) {
+        for at in whole_words(plain, word) {
+            self.paint(at..at + word.len(), SpanKind::Keyword);
+        }
+    }
+
+    /// Words that mean something in A1111 only.
+    fn foreign(&mut self, plain: &str) {
+        for word in ["AND", "BREAK"] {
+            for at in whole_words(plain, word) {
+                let program = self.emphasis.info().label;
+                let message =
+                    format!("{word} is a word like any other as {program} reads prompts.");
+                self.warn(at..at + word.len(), message);
+            }
+        }
+    }
+
+    fn embeddings(&mut self, plain: &str, known: &Known<'_>) {
+        const PREFIX: &str = "embedding:";
+        let Some(names) = known.embeddings else {
+            return;
+        };
+        let lower = plain.to_ascii_lowercase();
+        for name in names.iter().filter(|name| !name.is_empty()) {
+            for at in whole_words(&lower, &name.to_ascii_lowercase()) {
+                let prefix = lower
+                    .get(..at)
+                    .is_some_and(|before| before.ends_with(PREFIX));
+                let start = if prefix { at - PREFIX.len() } else { at };
+                self.paint(start..at + name.len(), SpanKind::Embedding);
+            }
+        }
+        for (at, _) in plain.match_indices(PREFIX) {
+            if self.kinds.get(at) != Some(&SpanKind::Embedding) {
+                let rest = plain.get(at..).unwrap_or_default();
+                let end = rest.find([' ', ',', '\n', ')', ']']).unwrap_or(rest.len());
+                self.warn(at..at + end, "There is no embedding of this name.");
+            }
+        }
+    }
+
+    fn networks(&mut self, tags: &[Range<usize>], known: &Known<'_>) {
+        for tag in tags {
+            self.paint(tag.clone(), SpanKind::Network);
+            let inside = self
+                .prompt
+                .get(tag.start + 1..tag.end - 1)
+                .unwrap_or_default();
+            let mut words = inside.split(':');
+            let kind = words.next().unwrap_or_default();
+            if !matches!(kind, "lora" | "lyco") {
+                let message = format!("Easel knows <lora:name:1> only; <{kind}:...> is left out.");
+                self.warn(tag.clone(), message);
+                continue;
+            }
+            let name = words.next().unwrap_or_default();
+            let start = tag.start + 1 + kind.len() + 1;
+            let is_known = |names: &[String]| names.iter().any(|known| known == name);
+            if known.loras.is_some_and(|names| !is_known(names)) && !name.contains(['{', '_']) {
+                let range = start..(start + name.len()).max(start + 1);
+                self.warn(
+                    range,
+                    format!("There is no LoRA {name} in the model folders."),
+                );
+            }
+            let mut at = start + name.len();
+            for number in words {
+                let range = at + 1..at + 1 + number.len();
+                at = range.end;
+                let is_number = number.trim().parse::<f64>().is_ok_and(f64::is_finite);
+                if !is_number && !number.contains(['{', '=']) {
+                    let range = range.start..range.end.max(range.start + 1);
+                    let message =
+                        format!("\"{number}\" is no weight: a number such as 0.8 belongs here.");
+                    self.warn(range, message);
+                }
+            }
+        }
+    }
+
+    /// Last, so that a template's signs show inside of all else.
+    fn paint_template(&mut self) {
+        let mut marks = Vec::new();
+        template::parse_marked(self.prompt, &mut marks);
+        // Wildcards first: choices may stand in their names.
+        marks.sort_by_key(|(_, mark)| *mark == Mark::Sign);
+        for (range, mark) in marks {
+            let kind = match mark {
+                Mark::Sign => SpanKind::Choice,
+                Mark::Wildcard(_) => SpanKind::Wildcard,
+            };
+            self.paint(range, kind);
+        }
+    }
+
+    fn finish(mut self) -> Reading {
+        let mut spans: Vec<Span> = Vec::new();
+        for (at, letter) in self.prompt.char_indices() {
+            let kind = self.kinds.get(at).copied().unwrap_or(SpanKind::Text);
+            let end = at + letter.len_utf8();
+            match spans.last_mut() {
+                Some(last) if last.kind == kind => last.range.end = end,
+                _ => spans.push(Span {
+                    range: at..end,
+                    kind,
+                }),
+            }
+        }
+        let length = self.prompt.len();
+        self.warnings.retain(|warning| warning.range.end <= length);
+        self.warnings
+            .sort_by_key(|warning| (warning.range.start, warning.range.end));
+        Reading {
+            spans,
+            warnings: self.warnings,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Each span that is not text, with its kind.
+    fn signs(prompt: &str, emphasis: Emphasis) -> Vec<(&str, SpanKind)> {
+        let reading = read(prompt, emphasis, &Known::default());
+        let signs = reading.spans.into_iter();
+        signs
+            .filter(|span| span.kind != SpanKind::Text)
+            .map(|span| (&prompt[span.range], span.kind))
+            .collect()
+    }
+
+    /// What is warned of, and the beginning of the words.
+    fn warned(prompt: &str, emphasis: Emphasis) -> Vec<(&str, String)> {
+        let (loras, lists, embeddings) = (names(&["pixel"]), names(&["a/bird"]), names(&["neg"]));
+        let known = Known {
+            loras: Some(&loras),
+            wildcards: Some(&lists),
+            embeddings: Some(&embeddings),
+        };
+        let warnings = read(prompt, emphasis, &known).warnings.into_iter();
+        let short = |message: String| message.chars().take(18).collect();
+        warnings
+            .map(|warning| (&prompt[warning.range], short(warning.message)))
+            .collect()
+    }
+
+    #[test]
+    fn each_sign_has_its_kind() {
+        use SpanKind::{Bracket, Choice, Edit, Escape, Keyword, Network, Weight, Wildcard};
+        assert_eq!(
+            signs("(a:1.2) [b] \\( [c:d:0.5] [e|f]", Emphasis::Original),
+            [
+                ("(", Bracket),
+                (":1.2", Weight),
+                (")", Bracket),
+                ("[", Bracket),
+                ("]", Bracket),
+                ("\\(", Escape),
+                ("[", Edit),
+                (":", Edit),
+                (":0.5]", Edit),
+                ("[", Edit),
+                ("|", Edit),
+                ("]", Edit),
+            ]
+        );
+        assert_eq!(
+            signs(
+                "a BREAK {2$$__y__|3::z} AND c :0.5 <lora:x:1>",
+                Emphasis::Original
+            ),
+            [
+                ("BREAK", Keyword),
+                ("{2$$", Choice),
+                ("__y__", Wildcard),
+                ("|3::", Choice),
+                ("}", Choice),
+                ("AND", Keyword),
+                (":0.5", Keyword),
+                ("<lora:x:1>", Network),
+            ]
+        );
+        assert_eq!(
+            signs("(a b)1.2 c++ d-e [f]", Emphasis::Compel),
+            [
+                ("(", Bracket),
+                (")", Bracket),
+                ("1.2", Weight),
+                ("++", Weight)
+            ]
+        );
+        assert_eq!(
+            signs("(a:2) [b] AND", Emphasis::Comfyui),
+            [("(", Bracket), (":2", Weight), (")", Bracket)]
+        );
+        assert_eq!(signs("(a:2) [b]", Emphasis::None), []);
+    }
+
+    #[test]
+    fn what_is_probably_a_slip_is_said() {
+        for (prompt, want) in [
+            ("a (b", vec![("(", "This ( is never cl")]),
+            (
+                "a) b]",
+                vec![(")", "This ) closes noth"), ("]", "This ] closes noth")],
+            ),
+            (
+                "(a:1,2) (b:) (at 12:30)",
+                vec![
+                    (":1,2", "\"1,2\" is no weight"),
+                    (":", "\"\" is no weight: a"),
+                    (":30", "30 is read as a we"),
+                ],
+            ),
+            (
+                "[a:b] [c:d]",
+                vec![
+                    ("[a:b]", "This changes nothi"),
+                    ("[c:d]", "This changes nothi"),
+                ],
+            ),
+            ("a|b [c:d:2]", vec![("|", "This | belongs to ")]),
+            ("[c|d:2]", vec![("|", "This | belongs to ")]),
+            ("[a:b:1.5]", vec![(":1.5", "1.5 with a point i")]),
+            ("a AND ", vec![("AND", "AND stands between")]),
+            ("AND a", vec![("AND", "AND stands between")]),
+            (
+                "<lora:pixel:1> <lora:pxel:x> <hypernet:y:1>",
+                vec![
+                    ("pxel", "There is no LoRA p"),
+                    ("x", "\"x\" is no weight: "),
+                    ("<hypernet:y:1>", "Easel knows <lora:"),
+                ],
+            ),
+            (
+                "__bird__ __a/*__ __fish__",
+                vec![("__fish__", "There is no wildca")],
+            ),
+            (
+                "{a|b ${c}",
+                vec![("{", "This { is never cl"), ("${", "Easel does not kno")],
+            ),
+            (
+                "neg, embedding:neg, embedding:x, y",
+                vec![("embedding:x", "There is no embedd")],
+            ),
+            (
+                "a (b:1.2) [c] [d:e:0.5] {f|g} BREAK (time: noon) h AND i",
+                vec![],
+            ),
+        ] {
+            let want: Vec<(&str, String)> = want
+                .into_iter()
+                .map(|(at, words)| (at, words.to_owned()))
+                .collect();
+            assert_eq!(warned(prompt, Emphasis::Original), want, "{prompt}");
+        }
+        assert_eq!(
+            warned("a AND (b.swap(c)", Emphasis::Compel),
+            [
+                ("AND", "AND is a word like".to_owned()),
+                ("(", "This ( is never cl".to_owned()),
+                (".swap(", "Easel does not kno".to_owned()),
+            ]
+        );
+    }
+}
