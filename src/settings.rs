@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::files::atomic_write;
@@ -72,6 +73,9 @@ pub struct Layout {
     pub history_open: bool,
     pub negative_open: bool,
     pub sampler_open: bool,
+    pub tuning_open: bool,
+    pub loras_open: bool,
+    pub advanced_open: bool,
 }
 
 impl Default for Layout {
@@ -82,6 +86,9 @@ impl Default for Layout {
             history_open: true,
             negative_open: false,
             sampler_open: false,
+            tuning_open: false,
+            loras_open: false,
+            advanced_open: false,
         }
     }
 }
@@ -159,8 +166,9 @@ pub fn default_path() -> Option<PathBuf> {
     Some(dirs.config_dir().join("settings.json"))
 }
 
-/// Reads settings. A missing file gives the defaults; a broken one gives the defaults and is kept
-/// beside the new one as `settings.json.broken`.
+/// Reads settings. A missing file gives the defaults. Of a file with values that this version does
+/// not know, each of those takes its default and the others stay; a file that is no JSON gives the
+/// defaults. Both are kept beside the new one as `settings.json.broken`.
 pub fn load(path: &Path) -> Settings {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -175,15 +183,54 @@ pub fn load(path: &Path) -> Settings {
         Err(why) => {
             let aside = path.with_extension("json.broken");
             log::warn!(
-                "The settings {} cannot be read ({why}); kept as {}",
+                "The settings {} cannot be read whole ({why}); kept as {}",
                 path.display(),
                 aside.display()
             );
             if let Err(error) = std::fs::rename(path, &aside) {
                 log::warn!("{}", Error::io("Saving", &aside, error));
             }
-            Settings::default()
+            serde_json::from_slice(&bytes)
+                .map(understood)
+                .unwrap_or_default()
+                .mended()
         }
+    }
+}
+
+/// What can be read of settings that cannot be read whole.
+fn understood(file: Value) -> Settings {
+    let mut known = serde_json::to_value(Settings::default()).unwrap_or_default();
+    take_over(&mut known, &[], file);
+    serde_json::from_value(known).unwrap_or_default()
+}
+
+/// Puts `value` at `place` of settings that can be read; where they then no longer can be, its parts
+/// one by one, and what has no parts not at all.
+fn take_over(known: &mut Value, place: &[String], value: Value) {
+    let mut with = known.clone();
+    let mut at = &mut with;
+    for key in place {
+        if !at.is_object() {
+            *at = Value::Object(Default::default());
+        }
+        let Value::Object(parts) = at else {
+            return;
+        };
+        at = parts.entry(key.clone()).or_insert(Value::Null);
+    }
+    // The whole object is not put there: it would take away what the file says nothing of.
+    if let Value::Object(parts) = value {
+        for (key, part) in parts {
+            take_over(known, &[place, &[key]].concat(), part);
+        }
+        return;
+    }
+    *at = value;
+    if Settings::deserialize(&with).is_ok() {
+        *known = with;
+    } else {
+        log::warn!("{} is not understood", place.join("."));
     }
 }
 
@@ -290,6 +337,32 @@ mod tests {
         let aside = folder.path().join("settings.json.broken");
         assert_eq!(std::fs::read(aside).unwrap(), b"{\"zoom\": \"large\"");
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_value_that_is_not_known_leaves_the_others_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        let json = r#"{"theme": "sepia", "zoom": 1.5, "model_folders": ["/models"],
+            "layout": {"history_width": "wide", "history_open": false},
+            "request": {"prompt": "a fox", "sampler": "warp", "steps": 31,
+                        "tuning": {"eta": 0.5, "rho": []}, "upscale": {"with": "x.pth"}},
+            "window": 7}"#;
+        std::fs::write(&path, json).unwrap();
+        let settings = load(&path);
+        let mut expected = Settings {
+            zoom: 1.5,
+            model_folders: vec![PathBuf::from("/models")],
+            ..Settings::default()
+        };
+        expected.layout.history_open = false;
+        expected.request.prompt = "a fox".to_owned();
+        expected.request.steps = Some(31);
+        expected.request.tuning.eta = Some(0.5);
+        expected.request.upscale = crate::request::Upscale::With(PathBuf::from("x.pth"));
+        assert_eq!(settings, expected);
+        let aside = folder.path().join("settings.json.broken");
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), json);
     }
 
     #[test]
