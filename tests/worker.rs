@@ -417,7 +417,9 @@ fn enlarging_once_more_makes_a_new_picture_beside_the_old() {
     let enlarged = pictures(&until_end(&worker, 2)).remove(0);
     assert_eq!(enlarged.pixels.width_px, 256);
     assert_eq!(enlarged.settings.prompt, source.settings.prompt);
-    assert!(enlarged.path.as_ref().unwrap().extension().unwrap() == "webp");
+    let path = enlarged.path.as_ref().unwrap();
+    assert!(path.extension().unwrap() == "webp");
+    assert_eq!(easel::output::enlarged_by(path), Some(4));
 }
 
 #[test]

@@ -17,7 +17,9 @@ mod xmp;
 pub use history::{list as list_pictures, open_picture, thumbnail};
 pub use infotext::write as infotext;
 pub use metadata::read_recipe;
-pub use save::{check_size, long_prompt_note, save_as, save_picture, save_plain_png};
+pub use save::{
+    check_size, enlarged_by, long_prompt_note, save_as, save_enlarged, save_picture, save_plain_png,
+};
 pub use trash::{delete, restore};
 
 /// The longest settings text that Easel reads from a picture; A1111's own are a few KB.

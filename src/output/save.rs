@@ -50,15 +50,36 @@ pub fn save_picture(
     match target {
         SaveTarget::Library(root) => {
             let today = jiff::ZonedDateTime::now().date().to_string();
-            save_numbered(pixels, settings, &root.join(today), format)
+            save_numbered(pixels, settings, &root.join(today), format, "")
         }
-        SaveTarget::Folder(folder) => save_numbered(pixels, settings, folder, format),
+        SaveTarget::Folder(folder) => save_numbered(pixels, settings, folder, format, ""),
         SaveTarget::File(file) => {
             let path = files::numbered(file, index);
             write(pixels, settings, &path, format)?;
             Ok(path)
         }
     }
+}
+
+/// Saves a picture that was made `factor` times as large, numbered like its neighbours; its name ends
+/// in `-4x`, so that it is told from the one it was made of.
+///
+/// Errors: as [`save_picture`].
+pub fn save_enlarged(
+    pixels: &Pixels,
+    settings: &PictureSettings,
+    folder: &Path,
+    format: PictureFormat,
+    factor: u32,
+) -> Result<PathBuf> {
+    check_size(format, pixels.width_px, pixels.height_px)?;
+    save_numbered(pixels, settings, folder, format, &format!("-{factor}x"))
+}
+
+/// 4 of `00013-1234-4x.png`.
+pub fn enlarged_by(path: &Path) -> Option<u32> {
+    let (_, last) = path.file_stem()?.to_str()?.rsplit_once('-')?;
+    last.strip_suffix('x')?.parse().ok().filter(|by| *by > 1)
 }
 
 /// Writes a picture where the person said; the format follows the ending.
@@ -95,19 +116,20 @@ fn write(
     write_text_beside(path, encoded.text_beside.as_deref())
 }
 
-/// `FOLDER/00001-seed.png`, one above the highest number there; another program that takes the
+/// `FOLDER/00001-seed{mark}.png`, one above the highest number there; another program that takes the
 /// same name in this moment keeps it, and this picture gets the next.
 fn save_numbered(
     pixels: &Pixels,
     settings: &PictureSettings,
     folder: &Path,
     format: PictureFormat,
+    mark: &str,
 ) -> Result<PathBuf> {
     let encoded = encode::encode(pixels, settings, format)
         .map_err(|source| Error::io("Saving", folder, source))?;
     let mut number = next_number(folder)?;
     loop {
-        let name = format!("{number:05}-{}.{}", settings.seed, format.extension());
+        let name = format!("{number:05}-{}{mark}.{}", settings.seed, format.extension());
         let path = folder.join(name);
         if files::atomic_write_new(&path, &encoded.bytes)? {
             write_text_beside(&path, encoded.text_beside.as_deref())?;
@@ -159,6 +181,20 @@ mod tests {
             ("99999999999999999999999-1.png", None),
         ] {
             assert_eq!(number_of(Path::new(name)), number, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_enlarged_copy_is_known_by_its_name() {
+        for (name, by) in [
+            ("00013-1234-4x.png", Some(4)),
+            ("00013-1234-16x.webp", Some(16)),
+            ("00013-1234.png", None),
+            ("00013-1234-x.png", None),
+            ("4x.png", None),
+            ("a-1x.png", None),
+        ] {
+            assert_eq!(enlarged_by(Path::new(name)), by, "{name}");
         }
     }
 

@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use super::WorkerConfig;
 use super::handle::Ends;
 use super::message::{Event, FileCommand, OpenedPicture, Picture};
+use super::watch::{LOOK_EVERY, Watched};
 use crate::error::{Error, Result};
 use crate::families::{ClipTokenizer, ModelFiles};
 use crate::output;
@@ -17,18 +18,42 @@ use crate::request::{PictureFormat, SaveTarget};
 
 /// Works until the handle is dropped; what a person asked to be written then is still written.
 pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Vec<PathBuf>>) {
-    let mut counter = TokenCounter::default();
-    while let Ok(command) = ends.files.recv() {
+    let mut desk = Desk {
+        searches,
+        counter: TokenCounter::default(),
+        library: None,
+    };
+    loop {
+        let command = match ends.files.recv_timeout(LOOK_EVERY) {
+            Ok(command) => command,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(watched) = desk.library.as_mut()
+                    && watched.look()
+                {
+                    let listed = Event::HistoryListed(watched.pictures().to_vec());
+                    super::send(&ends.events, config, listed);
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if ends.cancelled.closing() && !changes_files(&command) {
             continue;
         }
-        let answered = guarded(command, |command| {
-            answer(config, &mut counter, searches, command)
-        });
+        let answered = guarded(command, |command| answer(config, &mut desk, command));
         if let Some(event) = answered {
             super::send(&ends.events, config, event);
         }
     }
+}
+
+/// What the thread keeps between commands.
+struct Desk<'a> {
+    /// To the library thread, which looks for models.
+    searches: &'a Sender<Vec<PathBuf>>,
+    counter: TokenCounter,
+    /// The history that was asked for last.
+    library: Option<Watched>,
 }
 
 fn changes_files(command: &FileCommand) -> bool {
@@ -99,22 +124,18 @@ impl TokenCounter {
 }
 
 /// `None`: another thread answers.
-fn answer(
-    config: &WorkerConfig,
-    counter: &mut TokenCounter,
-    searches: &Sender<Vec<PathBuf>>,
-    command: FileCommand,
-) -> Option<Event> {
+fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> Option<Event> {
     Some(match command {
-        FileCommand::CountTokens { model, prompt } => counter.count(config, model, prompt),
+        FileCommand::CountTokens { model, prompt } => desk.counter.count(config, model, prompt),
         FileCommand::FindModels { folders } => {
             // The library thread answers; where it is gone, nobody can.
-            let _ = searches.send(folders);
+            let _ = desk.searches.send(folders);
             return None;
         }
-        FileCommand::ListHistory { root } => {
-            or_failed(output::list_pictures(&root).map(Event::HistoryListed))
-        }
+        FileCommand::ListHistory { root } => or_failed(Watched::list(root).map(|library| {
+            let library = desk.library.insert(library);
+            Event::HistoryListed(library.pictures().to_vec())
+        })),
         FileCommand::Thumbnail { path, size_px } => match output::thumbnail(&path, size_px) {
             Ok(pixels) => Event::ThumbnailReady {
                 path,

@@ -25,9 +25,7 @@ use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora};
 use crate::output;
 use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
 use crate::prompt::networks;
-use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, SaveTarget, Stage, Upscale,
-};
+use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, Stage, Upscale};
 
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
 const PROGRESS_STEP: f32 = 0.01;
@@ -222,7 +220,7 @@ impl Engine {
         let enlarged = upscaler.enlarge(&tensor_from_pixels(&pixels)?, &cancelled)?;
         let folder = source.parent().unwrap_or(Path::new(".")).to_path_buf();
         for pixels in pixels_from_tensor(&enlarged)? {
-            let picture = save_enlarged(pixels, recipe.as_ref(), &upscaler.name, &folder, format);
+            let picture = save_enlarged(pixels, recipe.as_ref(), upscaler, &folder, format);
             self.send(Event::PictureDone {
                 job,
                 index: 0,
@@ -351,7 +349,7 @@ fn loras(job: &Job) -> Result<Vec<Lora>> {
 fn save_enlarged(
     pixels: crate::request::Pixels,
     recipe: Option<&crate::request::Recipe>,
-    upscaler: &str,
+    upscaler: &Upscaler,
     folder: &Path,
     format: PictureFormat,
 ) -> Picture {
@@ -362,11 +360,11 @@ fn save_enlarged(
     settings.output_width_px = pixels.width_px;
     settings.output_height_px = pixels.height_px;
     settings.upscaler = Some(match settings.upscaler {
-        Some(before) => format!("{before}, {upscaler}"),
-        None => upscaler.to_owned(),
+        Some(before) => format!("{before}, {}", upscaler.name),
+        None => upscaler.name.clone(),
     });
-    let target = SaveTarget::Folder(folder.to_path_buf());
-    let (path, save_failure) = match output::save_picture(&pixels, &settings, &target, format, 0) {
+    let saved = output::save_enlarged(&pixels, &settings, folder, format, upscaler.factor());
+    let (path, save_failure) = match saved {
         Ok(path) => (Some(path), None),
         Err(error) => (None, Some(Failure::from(error))),
     };

@@ -14,6 +14,7 @@ mod job;
 mod library;
 pub mod message;
 mod model_hash;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,11 +1,15 @@
 //! The right panel: what was drawn, newest first. Thumbnails are asked for when they are seen.
 
-use egui::{Align, Color32, Id, Layout, Pos2, Rect, ScrollArea, Sense, TextEdit, Ui, Vec2, pos2};
+use egui::{
+    Align, Align2, Color32, FontId, Id, Layout, Pos2, Rect, ScrollArea, Sense, TextEdit, Ui, Vec2,
+    pos2,
+};
 
 use crate::app::command::{Action, Actions};
 use crate::app::state::{State, View, relative_name};
 use crate::app::textures::Textures;
 use crate::app::{icons, theme, widgets};
+use crate::output;
 
 pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
     header_ui(ui, state);
@@ -112,6 +116,11 @@ fn thumbnail_ui(
         Some(prompt) if !prompt.is_empty() => format!("{name}: {prompt}"),
         _ => name,
     };
+    let enlarged = output::enlarged_by(cell.path);
+    let name = match enlarged {
+        Some(by) => format!("{name} (enlarged {by} ×)"),
+        None => name,
+    };
     response.widget_info(|| {
         egui::WidgetInfo::selected(egui::accesskit::Role::Button, true, cell.chosen, &name)
     });
@@ -140,6 +149,9 @@ fn thumbnail_ui(
             }
         }
     }
+    if let Some(by) = enlarged {
+        mark(ui, rect, &format!("{by}×"));
+    }
     if cell.chosen || response.has_focus() || response.hovered() {
         let color = if cell.chosen || response.has_focus() {
             tokens.accent
@@ -164,6 +176,21 @@ fn thumbnail_ui(
         actions.push(Action::ShowSaved(cell.path.clone()));
     }
     focused
+}
+
+/// A word in the lower right corner of a thumbnail.
+fn mark(ui: &Ui, cell: Rect, text: &str) {
+    let tokens = theme::tokens(ui);
+    let font = FontId::proportional(theme::HINT);
+    let galley = ui
+        .painter()
+        .layout_no_wrap(text.to_owned(), font, tokens.text);
+    let size = galley.size() + Vec2::new(theme::SPACE_S, theme::SPACE_XS / 2.0);
+    let corner = cell.right_bottom() - Vec2::splat(theme::SPACE_XS);
+    let rect = Align2::RIGHT_BOTTOM.anchor_size(corner, size);
+    ui.painter().rect_filled(rect, theme::CORNER, tokens.raised);
+    ui.painter()
+        .galley(rect.center() - galley.size() / 2.0, galley, tokens.text);
 }
 
 /// The middle square of a picture.
