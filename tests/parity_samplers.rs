@@ -16,7 +16,7 @@
 mod numbers;
 
 use easel::error::{Error, Result};
-use easel::request::{SAMPLERS, SCHEDULES, SamplerId, ScheduleId, Tuning};
+use easel::request::{KNOBS, Knob, SAMPLERS, SCHEDULES, SamplerId, ScheduleId, Tuning};
 use easel::samplers::{Denoiser, NoiseSource, PictureNoise, Prediction, Run, Step, sample};
 use easel::schedule::{
     NoiseLevel, PredictionType, Schedule, SchedulerConfig, schedule, tuned_schedule,
@@ -594,4 +594,54 @@ fn the_latents_handed_to_a_callback_are_not_written_to_later() {
             assert_eq!(seen, copied, "{}", info.name);
         }
     }
+}
+
+/// The window shows the fine settings that count, and no others.
+#[test]
+fn a_fine_setting_counts_where_its_table_says_so() {
+    let sd = stable_diffusion("");
+    let mut wrong = Vec::new();
+    for churn in [None, Some(1.0)] {
+        let plain = Tuning {
+            s_churn: churn,
+            ..Tuning::default()
+        };
+        for (sampler, schedule) in every_pair() {
+            let draw = |tuning: &Tuning| {
+                // Restart begins again, and SA-Solver adds noise, in the middle of a long way.
+                let long = matches!(sampler, SamplerId::Restart | SamplerId::SaSolver);
+                let steps = if long { 20 } else { 6 };
+                let made = tuned_schedule(&sd, sampler, schedule, steps, tuning).unwrap();
+                let latents = draw(sampler, &made, PredictionType::Epsilon, &[3], &[4, 2, 2]);
+                values(latents.last().unwrap())
+            };
+            let before = draw(&plain);
+            for info in KNOBS {
+                let mut tuned = plain;
+                *info.knob.place(&mut tuned) = Some(match info.knob {
+                    Knob::Eta => 0.5,
+                    Knob::SChurn => 2.0,
+                    Knob::SNoise => 0.95,
+                    Knob::Rho => 3.0,
+                    Knob::SigmaMin => 0.3,
+                    Knob::SigmaMax => 9.0,
+                });
+                let counted = draw(&tuned) != before;
+                if counted != info.knob.counts(sampler, schedule, &plain) {
+                    wrong.push(format!(
+                        "{sampler:?} {schedule:?} {:?}: {counted}",
+                        info.knob
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn every_pair() -> impl Iterator<Item = (SamplerId, ScheduleId)> {
+    let schedules = || SCHEDULES.iter().map(|info| info.id);
+    SAMPLERS
+        .iter()
+        .flat_map(move |info| schedules().map(|schedule| (info.id, schedule)))
 }

@@ -25,7 +25,7 @@ pub use recipe::Recipe;
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};
-pub use tuning::Tuning;
+pub use tuning::{KNOBS, Knob, KnobInfo, Tuning};
 
 /// Characters of a model's sha256 that A1111 shows.
 const SHORT_HASH: usize = 10;

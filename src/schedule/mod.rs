@@ -24,7 +24,7 @@ use noise_table::NoiseTable;
 use settings::sampler_settings;
 
 use crate::error::{Error, Result};
-use crate::request::{SamplerId, ScheduleId, Tuning};
+use crate::request::{KNOBS, SamplerId, ScheduleId, Tuning};
 
 /// One noise level: `x = alpha * x0 + sigma * noise`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -183,17 +183,9 @@ pub fn tuned_schedule(
 
 /// Errors: [`Error::Request`] for a setting outside what the formulas stand.
 fn check(tuning: &Tuning) -> Result<()> {
-    const LEAST_SIGMA: f64 = 1e-4;
-    let ranges = [
-        ("Eta", tuning.eta, 0.0, 1.0),
-        ("Sigma churn", tuning.s_churn, 0.0, 1000.0),
-        ("Sigma noise", tuning.s_noise, 0.0, 2.0),
-        ("Rho", tuning.rho, 0.01, 100.0),
-        ("The smallest sigma", tuning.sigma_min, LEAST_SIGMA, 1e4),
-        ("The largest sigma", tuning.sigma_max, LEAST_SIGMA, 1e4),
-    ];
-    for (name, value, least, most) in ranges {
-        if let Some(value) = value
+    for info in KNOBS {
+        let (name, least, most) = (info.name, info.least, info.most);
+        if let Some(value) = info.knob.said(tuning)
             && !(least..=most).contains(&value)
         {
             return Err(Error::Request(format!(

@@ -4,7 +4,7 @@
 use super::config::{ClassDefaults, PredictionType, SchedulerConfig, SolverType, is_dpm_solver};
 use super::unsupported;
 use crate::error::Result;
-use crate::request::{SamplerId, Tuning};
+use crate::request::{Knob, SamplerId, ScheduleId, Tuning};
 
 /// What of a scheduler config the samplers themselves read, with the defaults of their classes.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,23 +78,20 @@ pub(super) fn sampler_settings(
         euler_at_final: config.euler_at_final,
         disable_corrector: config.disable_corrector.clone(),
         timestep_scaling: config.timestep_scaling.unwrap_or(10.0),
-        eta: tuning.eta.unwrap_or(usual_eta(sampler)),
-        s_churn: tuning.s_churn.unwrap_or(0.0),
-        s_noise: tuning.s_noise.unwrap_or(1.0),
+        eta: knob(Knob::Eta, sampler, tuning),
+        s_churn: knob(Knob::SChurn, sampler, tuning),
+        s_noise: knob(Knob::SNoise, sampler, tuning),
     })
+}
+
+/// What was said, or what is usual; the samplers' own settings do not depend on the schedule.
+fn knob(knob: Knob, sampler: SamplerId, tuning: &Tuning) -> f64 {
+    let usual = || knob.usual(sampler, ScheduleId::Model);
+    knob.said(tuning).or_else(usual).unwrap_or_default()
 }
 
 fn is_unipc(sampler: SamplerId) -> bool {
     matches!(sampler, SamplerId::UniPc | SamplerId::UniPcBh2)
-}
-
-/// diffusers' and k-diffusion's own values.
-fn usual_eta(sampler: SamplerId) -> f64 {
-    match sampler {
-        SamplerId::Ddim => 0.0,
-        SamplerId::Tcd => 0.3,
-        _ => 1.0,
-    }
 }
 
 /// Which of `thresholding` and `clip_sample` diffusers' class of the sampler knows.
