@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use app_support::{
-    Script, ball, big_card, card, harness, picture_settings, ready, root, settings, setup,
+    Window, ball, big_card, button, card, generate, harness, picture_settings, press, ready, root,
+    settings, setup, shows, type_prompt,
 };
-use easel::app::App;
 use easel::app::dialogs::Question;
 use easel::app::state::{JobStatus, View};
 use easel::error::{Error, Remedy};
@@ -19,42 +19,10 @@ use easel::request::{
     DeviceChoice, GenerationRequest, PictureFormat, SamplerId, SaveTarget, Upscale,
 };
 use easel::worker::message::{
-    Command, Event, Failure, FileCommand, Job, OpenedPicture, Picture, Recipe,
+    Command, Event, Failure, FileCommand, OpenedPicture, Picture, Recipe,
 };
 use egui::accesskit::Role;
-use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
-
-type Window = Harness<'static, App>;
-
-fn press(window: &mut Window, role: Role, label: &str) {
-    window.get_by_role_and_label(role, label).click();
-    window.run();
-}
-
-fn button(window: &mut Window, label: &str) {
-    press(window, Role::Button, label);
-}
-
-fn shows(window: &Window, label: &str) -> bool {
-    window.query_all_by_label_contains(label).next().is_some()
-}
-
-fn type_prompt(window: &mut Window, text: &str) {
-    let prompt = window.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
-    prompt.focus();
-    window.run();
-    window
-        .get_by_role_and_label(Role::MultilineTextInput, "Prompt")
-        .type_text(text);
-    window.run();
-}
-
-/// Presses Generate and returns the job that reached the worker.
-fn generate(window: &mut Window, script: &Script) -> Job {
-    button(window, "Generate");
-    script.jobs().pop().expect("a drawing job")
-}
 
 fn failure(error: &Error) -> Failure {
     error.into()

@@ -63,6 +63,7 @@ pub enum UiCommand {
     Enlarge,
     Delete,
     Undo,
+    Redo,
     ShowInFolder,
     Newer,
     Older,
@@ -95,6 +96,14 @@ const fn plain(key: Key) -> Option<KeyboardShortcut> {
 
 const fn command(key: Key) -> Option<KeyboardShortcut> {
     Some(KeyboardShortcut::new(Modifiers::COMMAND, key))
+}
+
+const fn command_shift(key: Key) -> Option<KeyboardShortcut> {
+    let modifiers = Modifiers {
+        shift: true,
+        ..Modifiers::COMMAND
+    };
+    Some(KeyboardShortcut::new(modifiers, key))
 }
 
 const fn row(
@@ -177,8 +186,14 @@ pub const COMMANDS: &[CommandInfo] = &[
     row(
         UiCommand::Undo,
         "Undo",
-        "Bring the deleted picture back",
+        "Take back the last change, also a delete",
         command(Key::Z),
+    ),
+    row(
+        UiCommand::Redo,
+        "Redo",
+        "Make the change again that was taken back",
+        command_shift(Key::Z),
     ),
     row(
         UiCommand::ShowInFolder,

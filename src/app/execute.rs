@@ -10,7 +10,8 @@ use super::command::{Action, UiCommand};
 use super::dialogs::{Question, Reply};
 use super::panels::{failure, ideas, picture, prompt, top_bar};
 use super::state::{Dialog, Job, Offer, View, Work};
-use super::textures;
+use super::textures::{self, Place};
+use super::undo::{Draft, Step, changed_end};
 use crate::error::Remedy;
 use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, SaveTarget, new_seed};
 use crate::settings::ThemeChoice;
@@ -59,7 +60,8 @@ impl App {
             UiCommand::Vary => self.vary(),
             UiCommand::Enlarge => self.enlarge(ctx),
             UiCommand::Delete => self.delete(),
-            UiCommand::Undo => self.undo(),
+            UiCommand::Undo => self.undo(ctx),
+            UiCommand::Redo => self.redo(ctx),
             UiCommand::ShowInFolder => self.show_in_folder(),
             UiCommand::Newer => self.walk(ctx, Direction::Newer),
             UiCommand::Older => self.walk(ctx, Direction::Older),
@@ -411,8 +413,11 @@ impl App {
 
     fn vary(&mut self) {
         if let Some(request) = self.current_request() {
+            let seed = Some(new_seed());
+            // The field tells the seed of what is drawn, as after Generate.
+            self.state.settings.request.seed = seed;
             self.draw(GenerationRequest {
-                seed: Some(new_seed()),
+                seed,
                 count: None,
                 ..request
             });
@@ -432,7 +437,12 @@ impl App {
         let mut job = Job::new(id, Work::Enlarge(source));
         if let Some(current) = self.state.current() {
             // The picture stays in view, as large as it will be, until the enlarged one is there.
-            self.textures.set_job(ctx, id, 0, current.pixels, false);
+            let place = Place {
+                job: id,
+                index: 0,
+                count: 1,
+            };
+            self.textures.set_job(ctx, place, current.pixels, false);
             job.expected_size = Some(
                 [current.pixels.width_px, current.pixels.height_px]
                     .map(|side| side.saturating_mul(ENLARGES)),
@@ -447,19 +457,53 @@ impl App {
         }
     }
 
-    fn undo(&mut self) {
-        if let Some(path) = self
-            .state
-            .toast
-            .as_ref()
-            .and_then(|toast| toast.undo.clone())
-        {
-            self.restore(path);
+    fn undo(&mut self, ctx: &Context) {
+        match self.undo.undo(self.draft()) {
+            Some(Step::Deleted(path)) => self.restore(path),
+            Some(Step::Draft(draft)) => self.take_draft(ctx, *draft),
+            None => {}
+        }
+    }
+
+    fn redo(&mut self, ctx: &Context) {
+        match self.undo.redo(self.draft()) {
+            Some(Step::Deleted(path)) => self.send_file(FileCommand::Delete { path }),
+            Some(Step::Draft(draft)) => self.take_draft(ctx, *draft),
+            None => {}
+        }
+    }
+
+    /// Puts a draft into the controls, and the text cursor where its words changed.
+    fn take_draft(&mut self, ctx: &Context, draft: Draft) {
+        let now = &mut self.state.settings;
+        for (id, before, after) in [
+            (
+                prompt::prompt_id(),
+                &now.request.prompt,
+                &draft.request.prompt,
+            ),
+            (
+                prompt::negative_id(),
+                &now.request.negative_prompt,
+                &draft.request.negative_prompt,
+            ),
+        ] {
+            if before != after {
+                prompt::set_cursor(ctx, id, changed_end(before, after));
+            }
+        }
+        let (shown, model) = (now.request.seed, now.request.model.clone());
+        now.seed_locked = draft.seed_locked;
+        now.request = draft.request;
+        if !now.seed_locked {
+            now.request.seed = shown;
+        }
+        if now.request.model != model {
+            self.choose_model(self.state.settings.request.model.clone());
         }
     }
 
     fn restore(&mut self, path: PathBuf) {
-        self.state.toast = None;
         self.send_file(FileCommand::Restore { path });
     }
 

@@ -27,12 +27,17 @@ pub fn read(ctx: &Context, state: &State, actions: &mut Actions) {
         read_escape(ctx, state, actions);
     }
     let focused = ctx.memory(|memory| memory.focused());
-    if [Some(prompt::prompt_id()), Some(prompt::negative_id())].contains(&focused) {
+    let in_prompt = [Some(prompt::prompt_id()), Some(prompt::negative_id())].contains(&focused);
+    if in_prompt {
         for command in [UiCommand::Heavier, UiCommand::Lighter] {
             if pressed(ctx, command) {
                 actions.ui(command);
             }
         }
+    }
+    // Other fields undo what is typed in them themselves.
+    if in_prompt || !ctx.text_edit_focused() {
+        read_undo(ctx, actions);
     }
     if ctx.text_edit_focused() {
         return;
@@ -40,18 +45,20 @@ pub fn read(ctx: &Context, state: &State, actions: &mut Actions) {
     if pressed(ctx, UiCommand::Help) {
         actions.ui(UiCommand::Help);
     }
-    if state
-        .toast
-        .as_ref()
-        .is_some_and(|toast| toast.undo.is_some())
-        && pressed(ctx, UiCommand::Undo)
-    {
-        actions.ui(UiCommand::Undo);
-    }
     let on_pictures =
         focused.is_none() || focused == Some(picture::picture_id()) || state.history.focused;
     if on_pictures && !ctx.any_popup_open() {
         read_picture_keys(ctx, state, actions);
+    }
+}
+
+/// Redo first: Ctrl+Z without Shift is a part of it.
+fn read_undo(ctx: &Context, actions: &mut Actions) {
+    let other = KeyboardShortcut::new(Modifiers::COMMAND, Key::Y);
+    if pressed(ctx, UiCommand::Redo) || ctx.input_mut(|input| input.consume_shortcut(&other)) {
+        actions.ui(UiCommand::Redo);
+    } else if pressed(ctx, UiCommand::Undo) {
+        actions.ui(UiCommand::Undo);
     }
 }
 

@@ -9,6 +9,7 @@ use egui::Context;
 use super::App;
 use super::dialogs::{Answer, Question};
 use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
+use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::ModelCard;
 use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
@@ -32,9 +33,12 @@ impl App {
         {
             job.preview_step = Some(preview.step);
             for (offset, pixels) in preview.pictures.iter().enumerate() {
-                let index = preview.first + offset;
-                self.textures
-                    .set_job(ctx, preview.job, index, pixels, false);
+                let place = Place {
+                    job: preview.job,
+                    index: preview.first + offset,
+                    count: job.pictures.len(),
+                };
+                self.textures.set_job(ctx, place, pixels, false);
             }
         }
         while let Ok(answer) = self.answers.1.try_recv() {
@@ -74,10 +78,7 @@ impl App {
             Event::ModelsFound(cards) => self.on_models(cards),
             Event::ModelsChanged(cards) => self.state.models.found = cards,
             Event::AddOnsFound(add_ons) => self.state.models.add_ons = add_ons,
-            Event::HistoryListed(paths) => {
-                self.state.history.paths = paths;
-                self.state.history.listed = true;
-            }
+            Event::HistoryListed(paths) => self.on_history(paths),
             Event::ThumbnailReady { path, pixels } => {
                 self.state.history.asked.remove(&path);
                 self.textures.set_thumbnail(ctx, &path, &pixels);
@@ -88,6 +89,10 @@ impl App {
             Event::SavedAs { path } => self.state.say(format!("Saved as {}", friendly_path(&path))),
             Event::Deleted { path } => self.on_deleted(&path),
             Event::Restored { path } => {
+                self.undo.restored(&path);
+                self.state
+                    .toasts
+                    .retain(|toast| toast.undo.as_ref() != Some(&path));
                 self.state.put_back(path.clone());
                 self.show_saved(path);
             }
@@ -136,7 +141,13 @@ impl App {
     }
 
     fn on_picture(&mut self, ctx: &Context, id: JobId, index: usize, picture: Arc<Picture>) {
-        self.textures.set_job(ctx, id, index, &picture.pixels, true);
+        let count = self.state.job(id).map_or(1, |job| job.pictures.len());
+        let place = Place {
+            job: id,
+            index,
+            count,
+        };
+        self.textures.set_job(ctx, place, &picture.pixels, true);
         if let Some(path) = &picture.path {
             self.state.remember(path, &picture.settings.prompt);
         }
@@ -238,6 +249,17 @@ impl App {
         }
     }
 
+    /// The whole list anew; what could not be read before may be whole now.
+    fn on_history(&mut self, paths: Vec<PathBuf>) {
+        let viewed = self.state.current_path().map(Path::to_path_buf);
+        let history = &mut self.state.history;
+        history
+            .unreadable
+            .retain(|path, _| Some(path) == viewed.as_ref());
+        history.paths = paths;
+        history.listed = true;
+    }
+
     fn on_opened(&mut self, ctx: &Context, path: PathBuf, opened: OpenedPicture) {
         self.textures.set_opened(ctx, &path, &opened.pixels);
         if let Some(recipe) = &opened.recipe {
@@ -275,11 +297,10 @@ impl App {
         let viewed = self.state.current_path() == Some(path);
         self.state.history.paths.retain(|known| known != path);
         self.textures.forget(path);
-        self.state.toast = Some(Toast {
-            text: format!("{} is in the trash", file_name(path)),
+        self.undo.deleted(path.to_path_buf());
+        self.state.tell(Toast {
             undo: Some(path.to_path_buf()),
-            until: None,
-            bad: false,
+            ..Toast::new(format!("{} is in the trash", file_name(path)))
         });
         if !viewed {
             return;
@@ -327,6 +348,16 @@ impl App {
             });
         }
         self.state.settings.pictures = Some(folder);
+    }
+
+    /// Who comes back to the window may have drawn elsewhere, or put a model into a folder.
+    pub(super) fn follow_focus(&mut self, ctx: &Context) {
+        let focused = ctx.input(|input| input.viewport().focused.unwrap_or(true));
+        if focused && !self.focused {
+            self.listed_root = None;
+            self.find_models();
+        }
+        self.focused = focused;
     }
 
     /// Sends what follows from a change of the settings: another model, another folder, other words.

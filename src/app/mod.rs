@@ -16,6 +16,7 @@ mod panels;
 pub mod state;
 mod textures;
 pub mod theme;
+mod undo;
 mod widgets;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use self::panels::top_bar::Narrow;
 use self::panels::{controls, help, history, picture, progress, settings_window, toast, top_bar};
 use self::state::{Dialog, State};
 use self::textures::Textures;
+use self::undo::{Draft, SETTLES_SECS, Undo};
 use crate::error::{Error, Result};
 use crate::request::{DeviceChoice, DtypeChoice};
 use crate::settings::{self, Saver, Settings, WindowPlace};
@@ -64,6 +66,9 @@ pub struct App {
     asked_model: Option<(Option<PathBuf>, DeviceChoice, DtypeChoice)>,
     listed_root: Option<PathBuf>,
     applied: Option<Look>,
+    undo: Undo,
+    /// The window had the keyboard in the last frame.
+    focused: bool,
 }
 
 /// What egui was told about the look.
@@ -164,6 +169,8 @@ impl App {
             asked_model: None,
             listed_root: None,
             applied: None,
+            undo: Undo::default(),
+            focused: true,
         };
         app.apply_look(ctx);
         app.find_models();
@@ -200,6 +207,29 @@ impl App {
         theme::choose(ctx, look.theme);
         ctx.set_zoom_factor(look.zoom);
         self.applied = Some(look);
+    }
+
+    /// What stands in the controls, for undo: a seed that is drawn anew each time is no change.
+    fn draft(&self) -> Draft {
+        let Settings {
+            request,
+            seed_locked,
+            ..
+        } = &self.state.settings;
+        let mut request = request.clone();
+        request.seed = request.seed.filter(|_| *seed_locked);
+        Draft {
+            request,
+            seed_locked: *seed_locked,
+        }
+    }
+
+    fn follow_changes(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        self.undo.feed(now, self.draft());
+        if self.undo.moving() {
+            ctx.request_repaint_after_secs(SETTLES_SECS as f32);
+        }
     }
 
     /// Hands changed settings to the thread that writes them.
@@ -406,11 +436,17 @@ impl eframe::App for App {
         }
         self.overlays_ui(ui, &mut actions);
         let acted = !actions.0.is_empty();
+        if acted {
+            // What an action changes is a step of its own.
+            self.undo.settle(self.draft());
+        }
         for action in actions.0 {
             self.execute(&ctx, action);
         }
         self.textures.trim(&self.state);
+        self.follow_focus(&ctx);
         self.follow_settings();
+        self.follow_changes(&ctx);
         self.apply_look(&ctx);
         self.keep_settings(&ctx);
         if acted {

@@ -13,6 +13,9 @@ use crate::worker::message::{
     Failure, JobId, JobPlan, LoadedModel, OpenedPicture, Picture, Progress, Recipe,
 };
 
+/// Lines at the bottom at once.
+const TOASTS: usize = 3;
+
 /// Everything that the window shows.
 #[derive(Debug, Default)]
 pub struct State {
@@ -25,7 +28,8 @@ pub struct State {
     pub close_up: Option<usize>,
     pub zoom: Zoom,
     pub history: History,
-    pub toast: Option<Toast>,
+    /// The newest last.
+    pub toasts: Vec<Toast>,
     pub offer: Option<Offer>,
     pub dialog: Option<Dialog>,
     pub full_picture: bool,
@@ -203,6 +207,17 @@ pub struct Toast {
     /// When it goes, in egui's seconds; set when it is first shown.
     pub until: Option<f64>,
     pub bad: bool,
+}
+
+impl Toast {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            undo: None,
+            until: None,
+            bad: false,
+        }
+    }
 }
 
 /// Something was dropped on the window, and this can be done with it.
@@ -408,18 +423,24 @@ impl State {
     }
 
     pub fn say(&mut self, text: impl Into<String>) {
-        self.toast = Some(Toast {
-            text: text.into(),
-            undo: None,
-            until: None,
-            bad: false,
-        });
+        self.tell(Toast::new(text));
     }
 
     pub fn complain(&mut self, text: impl Into<String>) {
-        self.say(text);
-        if let Some(toast) = &mut self.toast {
-            toast.bad = true;
+        self.tell(Toast {
+            bad: true,
+            ..Toast::new(text)
+        });
+    }
+
+    /// Shows a line. What was said before stays for its time; of too many lines the oldest goes that
+    /// offers nothing.
+    pub fn tell(&mut self, toast: Toast) {
+        self.toasts.retain(|shown| shown.text != toast.text);
+        self.toasts.push(toast);
+        if self.toasts.len() > TOASTS {
+            let idle = self.toasts.iter().position(|shown| shown.undo.is_none());
+            self.toasts.remove(idle.unwrap_or(0));
         }
     }
 }

@@ -12,11 +12,16 @@ use crate::worker::message::JobId;
 
 /// Thumbnails kept; about 60 MB at 128 px.
 const THUMBNAILS: usize = 600;
+/// Pixels that all pictures of one job may have on the graphics card, 4 bytes each: a screen has
+/// fewer. The one that is looked at closely is there whole beside them.
+const JOB_PIXELS: usize = 32 << 20;
 
 /// The textures of the window.
 #[derive(Default)]
 pub struct Textures {
     jobs: HashMap<(JobId, usize), Shown>,
+    /// The picture of a job that is looked at closely, where `jobs` holds it smaller.
+    close: Option<((JobId, usize), Shown)>,
     opened: Option<(PathBuf, Shown)>,
     thumbnails: HashMap<PathBuf, (TextureHandle, u64)>,
     clock: u64,
@@ -26,6 +31,17 @@ struct Shown {
     texture: TextureHandle,
     finished: bool,
     nearest: bool,
+    /// Smaller than the picture.
+    reduced: bool,
+}
+
+/// Which picture of which job.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub job: JobId,
+    pub index: usize,
+    /// Pictures of the job.
+    pub count: usize,
 }
 
 /// A picture that can be painted.
@@ -37,42 +53,40 @@ pub struct Painted {
 }
 
 impl Textures {
-    /// Takes the picture of a job as it is now. The same texture stays, so nothing flickers.
-    pub fn set_job(
-        &mut self,
-        ctx: &Context,
-        job: JobId,
-        index: usize,
-        pixels: &Pixels,
-        finished: bool,
-    ) {
-        let Some(image) = shrunk(ctx, pixels) else {
+    /// Takes the picture of a job as it is now, smaller where the job has very many. The same texture
+    /// stays, so nothing flickers.
+    pub fn set_job(&mut self, ctx: &Context, place: Place, pixels: &Pixels, finished: bool) {
+        let Some(image) = shrunk(ctx, pixels, JOB_PIXELS / place.count.max(1)) else {
             return;
         };
+        let reduced = image.size[0] < pixels.width_px as usize;
         let options = options(false);
-        match self.jobs.get_mut(&(job, index)) {
+        match self.jobs.get_mut(&(place.job, place.index)) {
             // A preview that comes late never covers the finished picture.
             Some(shown) if shown.finished && !finished => {}
             Some(shown) => {
                 shown.texture.set(image, options);
                 shown.finished = finished;
                 shown.nearest = false;
+                shown.reduced = reduced;
             }
             None => {
-                let texture = ctx.load_texture(format!("job {}/{index}", job.0), image, options);
+                let name = format!("job {}/{}", place.job.0, place.index);
+                let texture = ctx.load_texture(name, image, options);
                 let shown = Shown {
                     texture,
                     finished,
                     nearest: false,
+                    reduced,
                 };
-                self.jobs.insert((job, index), shown);
+                self.jobs.insert((place.job, place.index), shown);
             }
         }
     }
 
     /// Takes a picture of the history, whole.
     pub fn set_opened(&mut self, ctx: &Context, path: &Path, pixels: &Pixels) {
-        let Some(image) = shrunk(ctx, pixels) else {
+        let Some(image) = shrunk(ctx, pixels, usize::MAX) else {
             return;
         };
         let texture = ctx.load_texture("opened", image, options(false));
@@ -80,6 +94,7 @@ impl Textures {
             texture,
             finished: true,
             nearest: false,
+            reduced: false,
         };
         self.opened = Some((path.to_path_buf(), shown));
     }
@@ -97,7 +112,12 @@ impl Textures {
     }
 
     pub fn job(&self, job: JobId, index: usize) -> Option<Painted> {
-        self.jobs.get(&(job, index)).map(Shown::painted)
+        let close = self.close.as_ref();
+        let close = close.filter(|(place, _)| *place == (job, index));
+        let shown = close
+            .map(|(_, shown)| shown)
+            .or_else(|| self.jobs.get(&(job, index)));
+        shown.map(Shown::painted)
     }
 
     /// The opened picture; its thumbnail while it is still being read.
@@ -129,7 +149,8 @@ impl Textures {
         self.thumbnails.remove(path);
     }
 
-    /// Nearest beyond 200 %, so that pixels stay pixels; linear below.
+    /// Readies the picture that is looked at for its size on the screen: whole, and beyond 200 % with
+    /// nearest filtering, so that pixels stay pixels; linear below.
     pub fn sharpen(
         &mut self,
         ctx: &Context,
@@ -139,7 +160,14 @@ impl Textures {
         nearest: bool,
     ) {
         let shown = match view {
-            View::Job(job) => self.jobs.get_mut(&(*job, index)),
+            View::Job(job) => {
+                let place = (*job, index);
+                let close = self.close.as_mut().filter(|(close, _)| *close == place);
+                match close {
+                    Some((_, shown)) => Some(shown),
+                    None => self.jobs.get_mut(&place),
+                }
+            }
             View::Saved(path) => self
                 .opened
                 .as_mut()
@@ -147,11 +175,24 @@ impl Textures {
                 .map(|(_, shown)| shown),
             View::Welcome => None,
         };
-        if let Some(shown) = shown
-            && shown.nearest != nearest
-            && shown.finished
-            && let Some(image) = shrunk(ctx, pixels)
-        {
+        let Some(shown) = shown.filter(|shown| shown.finished) else {
+            return;
+        };
+        if shown.nearest == nearest && !shown.reduced {
+            return;
+        }
+        let Some(image) = shrunk(ctx, pixels, usize::MAX) else {
+            return;
+        };
+        if let (true, View::Job(job)) = (shown.reduced, view) {
+            let whole = Shown {
+                texture: ctx.load_texture("close", image, options(nearest)),
+                finished: true,
+                nearest,
+                reduced: false,
+            };
+            self.close = Some(((*job, index), whole));
+        } else {
             shown.texture.set(image, options(nearest));
             shown.nearest = nearest;
         }
@@ -160,6 +201,9 @@ impl Textures {
     /// Drops what is no longer shown.
     pub fn trim(&mut self, state: &State) {
         self.jobs.retain(|(id, _), _| state.job(*id).is_some());
+        self.close.take_if(|((job, index), _)| {
+            state.view != View::Job(*job) || state.close_up.unwrap_or(0) != *index
+        });
         if let Some((path, _)) = &self.opened
             && state.view != View::Saved(path.clone())
         {
@@ -191,21 +235,43 @@ pub fn image(pixels: &Pixels) -> Option<ColorImage> {
     (length == pixels.rgb.len() && length > 0).then(|| ColorImage::from_rgb(size, &pixels.rgb))
 }
 
-/// The same, with pixels left out where the picture is larger than a texture can be: the painter
-/// would end the program.
-fn shrunk(ctx: &Context, pixels: &Pixels) -> Option<ColorImage> {
+/// The same, smaller where the picture is larger than a texture can be (the painter would end the
+/// program) or has more than `most` pixels: every pixel of the small one is the mean of a square.
+fn shrunk(ctx: &Context, pixels: &Pixels, most: usize) -> Option<ColorImage> {
     let limit = ctx.input(|input| input.max_texture_side).max(1);
     let [width, height] = [pixels.width_px as usize, pixels.height_px as usize];
-    let stride = width.max(height).div_ceil(limit);
+    if width == 0 || pixels.rgb.len() != width.checked_mul(height)?.checked_mul(3)? {
+        return None;
+    }
+    let area = |stride: usize| width.div_ceil(stride) * height.div_ceil(stride);
+    let mut stride = width.max(height).div_ceil(limit);
+    while area(stride) > most && area(stride) > 1 {
+        stride += 1;
+    }
     if stride <= 1 {
         return image(pixels);
     }
-    let mut rgb = Vec::new();
-    for row in pixels.rgb.chunks_exact(3 * width).step_by(stride) {
-        rgb.extend(row.chunks_exact(3).step_by(stride).flatten());
+    let mut rgb = Vec::with_capacity(3 * area(stride));
+    let mut sums = vec![[0_u32; 4]; width.div_ceil(stride)];
+    for rows in pixels.rgb.chunks(3 * width * stride) {
+        sums.fill([0; 4]);
+        for row in rows.chunks_exact(3 * width) {
+            for (sum, square) in sums.iter_mut().zip(row.chunks(3 * stride)) {
+                for pixel in square.chunks_exact(3) {
+                    for (channel, value) in sum.iter_mut().zip(pixel) {
+                        *channel += u32::from(*value);
+                    }
+                    sum[3] += 1;
+                }
+            }
+        }
+        for [red, green, blue, count] in &sums {
+            let count = (*count).max(1);
+            rgb.extend([red, green, blue].map(|sum| ((sum + count / 2) / count) as u8));
+        }
     }
     let size = [width, height].map(|side| side.div_ceil(stride));
-    (rgb.len() == 3 * size[0] * size[1]).then(|| ColorImage::from_rgb(size, &rgb))
+    Some(ColorImage::from_rgb(size, &rgb))
 }
 
 fn options(nearest: bool) -> TextureOptions {
@@ -230,6 +296,14 @@ mod tests {
             width_px: side,
             height_px: side,
             rgb: vec![7; (side * side * 3) as usize],
+        }
+    }
+
+    fn place(job: u64) -> Place {
+        Place {
+            job: JobId(job),
+            index: 0,
+            count: 1,
         }
     }
 
@@ -269,23 +343,47 @@ mod tests {
         textures.set_opened(&ctx, Path::new("wide.png"), &wide);
         let [width, height] = textures.saved(Path::new("wide.png")).unwrap().size;
         assert_eq!([width, height], [width_px.div_ceil(3) as usize, 2]);
-        let image = shrunk(&ctx, &wide).unwrap();
-        let [r, g, b] = [0, 1, 2].map(|channel| (3 * 3 * width_px + 9 + channel) as u8);
-        assert_eq!(image[(1, 1)], egui::Color32::from_rgb(r, g, b));
+        let checks = Pixels {
+            width_px: 5,
+            height_px: 2,
+            rgb: [[0, 100, 200], [40, 60, 80]].concat().repeat(5),
+        };
+        let image = shrunk(&ctx, &checks, 3).unwrap();
+        assert_eq!(image.size, [3, 1]);
+        assert_eq!(image[(0, 0)], egui::Color32::from_rgb(20, 80, 140));
+    }
+
+    #[test]
+    fn very_many_large_pictures_are_kept_small_and_the_close_one_whole() {
+        let ctx = Context::default();
+        let mut textures = Textures::default();
+        let (job, count) = (JobId(1), 100);
+        let large = pixels(1024);
+        for index in 6..8 {
+            let place = Place { job, index, count };
+            textures.set_job(&ctx, place, &large, true);
+        }
+        let size = |textures: &Textures| textures.job(job, 7).unwrap().size;
+        assert!(count * size(&textures).into_iter().product::<usize>() <= JOB_PIXELS);
+        assert!(size(&textures)[0] >= 500);
+        textures.sharpen(&ctx, &View::Job(job), 7, &large, false);
+        assert_eq!(size(&textures), [1024, 1024]);
+        textures.trim(&State::default());
+        assert!(textures.close.is_none() && textures.jobs.is_empty());
     }
 
     #[test]
     fn a_late_preview_never_covers_the_finished_picture() {
         let ctx = Context::default();
         let mut textures = Textures::default();
-        textures.set_job(&ctx, JobId(1), 0, &pixels(8), true);
-        textures.set_job(&ctx, JobId(1), 0, &pixels(4), false);
+        textures.set_job(&ctx, place(1), &pixels(8), true);
+        textures.set_job(&ctx, place(1), &pixels(4), false);
         assert_eq!(textures.job(JobId(1), 0).unwrap().size, [8, 8]);
         let broken = Pixels {
             rgb: vec![0; 5],
             ..pixels(2)
         };
-        textures.set_job(&ctx, JobId(2), 0, &broken, true);
+        textures.set_job(&ctx, place(2), &broken, true);
         assert!(textures.job(JobId(2), 0).is_none());
     }
 }

@@ -19,6 +19,8 @@ pub const CORNER: u8 = 6;
 pub const BODY: f32 = 13.5;
 pub const HINT: f32 = 12.0;
 pub const LARGE: f32 = 20.0;
+/// Width of the button between a label and its slider that goes back to the default.
+pub const RESET_WIDTH: f32 = 20.0;
 /// Height of fields, buttons and slider rows.
 pub const ROW_HEIGHT: f32 = 28.0;
 /// Height of the one filled button.

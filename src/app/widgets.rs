@@ -26,6 +26,30 @@ pub struct Number {
 /// Label left, value right, the slider between. Returns the new value, or the default after a
 /// double click.
 pub fn slider_row(ui: &mut Ui, label: &str, tooltip: &str, number: Number) -> Option<Changed> {
+    numbered_row(ui, label, tooltip, &number, |_| false)
+}
+
+/// The same for what hardly anybody touches: what was changed has a button back beside its label.
+pub fn fine_row(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    number: Number,
+    said: bool,
+) -> Option<Changed> {
+    numbered_row(ui, label, tooltip, &number, |ui| {
+        reset_slot(ui, label, said)
+    })
+}
+
+/// `reset` shows what stands between label and slider, and whether it was pressed.
+fn numbered_row(
+    ui: &mut Ui,
+    label: &str,
+    tooltip: &str,
+    number: &Number,
+    reset: impl FnOnce(&mut Ui) -> bool,
+) -> Option<Changed> {
     let mut slid = number
         .value
         .clamp(*number.range.start(), *number.range.end());
@@ -33,8 +57,11 @@ pub fn slider_row(ui: &mut Ui, label: &str, tooltip: &str, number: Number) -> Op
     let mut changed = None;
     ui.horizontal(|ui| {
         let name = row_label(ui, label, tooltip);
+        if reset(ui) {
+            changed = Some(Changed::ToDefault);
+        }
         let width = ui.available_width() - theme::VALUE_WIDTH - ui.spacing().item_spacing.x;
-        let slider = slider_ui(ui, &mut slid, &number, width);
+        let slider = slider_ui(ui, &mut slid, number, width);
         let slider = slider.labelled_by(name.id).on_hover_text(tooltip);
         if slider.changed() {
             changed = Some(Changed::To(slid));
@@ -57,6 +84,18 @@ pub fn slider_row(ui: &mut Ui, label: &str, tooltip: &str, number: Number) -> Op
         }
         other => other,
     }
+}
+
+/// Room beside a label for the button back to the default, which is there where something was said.
+pub fn reset_slot(ui: &mut Ui, label: &str, said: bool) -> bool {
+    let size = Vec2::new(theme::RESET_WIDTH, theme::ROW_HEIGHT);
+    let layout = Layout::left_to_right(Align::Center);
+    let slot = ui.allocate_ui_with_layout(size, layout, |ui| {
+        ui.set_min_size(size);
+        let name = format!("Reset {}", label.to_lowercase());
+        said && small_icon(ui, icons::REUSE, &name, "Back to the default").clicked()
+    });
+    slot.inner
 }
 
 /// What happened to a number.
@@ -143,6 +182,19 @@ pub fn bare_icon(ui: &mut Ui, icon: &'static str, name: &str, tooltip: &str) -> 
     square(ui, button)
         .on_hover_text(tooltip)
         .accessible_name(name)
+}
+
+/// The same, smaller and quiet.
+pub fn small_icon(ui: &mut Ui, icon: &'static str, name: &str, tooltip: &str) -> Response {
+    let quiet = theme::tokens(ui).quiet;
+    ui.scope(|ui| {
+        ui.spacing_mut().button_padding = Vec2::splat((theme::RESET_WIDTH - theme::ICON) / 2.0);
+        ui.spacing_mut().interact_size.y = theme::RESET_WIDTH;
+        ui.add(Button::new(icons::colored(icon, quiet)).frame_when_inactive(false))
+    })
+    .inner
+    .on_hover_text(tooltip)
+    .accessible_name(name)
 }
 
 /// The same, as a switch.
@@ -243,6 +295,11 @@ pub fn filled_button(ui: &mut Ui, text: &str, hint: &str, size: Vec2) -> Respons
 
 /// A section's title that folds what is below it. Returns whether it stands open.
 pub fn fold(ui: &mut Ui, open: &mut bool, text: &str) -> bool {
+    told_fold(ui, open, text, "")
+}
+
+/// The same; `inside` says quietly what is in it while it is folded.
+pub fn told_fold(ui: &mut Ui, open: &mut bool, text: &str, inside: &str) -> bool {
     let icon = if *open {
         icons::CARET_DOWN
     } else {
@@ -261,12 +318,32 @@ pub fn fold(ui: &mut Ui, open: &mut bool, text: &str) -> bool {
             ui.add(button)
         })
         .inner;
+    if !*open && !inside.is_empty() {
+        inside_ui(ui, response.rect, text, inside);
+    }
     ui.ctx()
         .accesskit_node_builder(response.id, |node| node.set_expanded(*open));
     if response.clicked() {
         *open = !*open;
     }
     *open
+}
+
+/// At the right end of a folded section.
+fn inside_ui(ui: &mut Ui, fold: egui::Rect, text: &str, inside: &str) {
+    let title = ui.painter().layout_no_wrap(
+        text.to_owned(),
+        egui::FontId::proportional(theme::BODY),
+        theme::tokens(ui).quiet,
+    );
+    let mut rest = fold;
+    rest.min.x += title.size().x + theme::ICON + 2.0 * theme::SPACE_M;
+    rest.max.x -= theme::SPACE_XS;
+    let layout = Layout::right_to_left(Align::Center);
+    ui.scope_builder(egui::UiBuilder::new().max_rect(rest).layout(layout), |ui| {
+        let label = egui::Label::new(theme::hint(ui, inside)).truncate();
+        ui.add(label.sense(egui::Sense::empty()));
+    });
 }
 
 /// A bar that is `fraction` full.

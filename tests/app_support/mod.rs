@@ -14,7 +14,11 @@ use easel::worker::message::{
     Stage,
 };
 use easel::worker::{Ends, channel};
+use egui::accesskit::Role;
 use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable;
+
+pub type Window = Harness<'static, App>;
 
 /// A script for the worker's end.
 pub struct Script {
@@ -328,4 +332,33 @@ pub fn kind_of(path: &Path) -> u64 {
         .next()
         .and_then(|number| number.parse().ok())
         .unwrap_or(0)
+}
+
+pub fn press(window: &mut Window, role: Role, label: &str) {
+    window.get_by_role_and_label(role, label).click();
+    window.run();
+}
+
+pub fn button(window: &mut Window, label: &str) {
+    press(window, Role::Button, label);
+}
+
+pub fn shows(window: &Window, label: &str) -> bool {
+    window.query_all_by_label_contains(label).next().is_some()
+}
+
+pub fn type_prompt(window: &mut Window, text: &str) {
+    let prompt = window.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
+    prompt.focus();
+    window.run();
+    window
+        .get_by_role_and_label(Role::MultilineTextInput, "Prompt")
+        .type_text(text);
+    window.run();
+}
+
+/// Presses Generate and returns the job that reached the worker.
+pub fn generate(window: &mut Window, script: &Script) -> Job {
+    button(window, "Generate");
+    script.jobs().pop().expect("a drawing job")
 }

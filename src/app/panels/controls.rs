@@ -2,10 +2,11 @@
 
 use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
 
+use super::fine::{changed_rows, model_rows_ui, tuning_ui};
 use super::prompt::prompt_ui;
 use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{State, size_presets};
-use crate::app::widgets::{Number, fold, icon_switch, row_label, slider_row};
+use crate::app::widgets::{Number, icon_switch, row_label, slider_row, told_fold};
 use crate::app::{icons, theme, widgets};
 use crate::request::{SAMPLERS, SCHEDULES, Upscale, new_seed};
 
@@ -34,6 +35,7 @@ pub fn controls_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             seed_ui(ui, state);
             ui.add_space(theme::SPACE_S);
             sampler_ui(ui, state);
+            advanced_ui(ui, state);
         });
     generate_ui(ui, state, actions);
 }
@@ -212,12 +214,14 @@ fn seed_ui(ui: &mut Ui, state: &mut State) {
 }
 
 fn sampler_ui(ui: &mut Ui, state: &mut State) {
-    if !fold(ui, &mut state.settings.layout.sampler_open, "Sampler") {
-        return;
-    }
     let defaults = state.defaults();
     let (sampler, schedule) = (defaults.sampler, defaults.schedule);
-    let upscaler = defaults.upscaler.is_some();
+    let request = &state.settings.request;
+    let inside = request.sampler.unwrap_or(sampler).info().label;
+    let open = &mut state.settings.layout.sampler_open;
+    if !told_fold(ui, open, "Sampler", inside) {
+        return;
+    }
     let request = &mut state.settings.request;
     ui.horizontal(|ui| {
         row_label(
@@ -249,6 +253,26 @@ fn sampler_ui(ui: &mut Ui, state: &mut State) {
             request.schedule = (id != schedule).then_some(id);
         }
     });
+    enlarge_ui(ui, state);
+    tuning_ui(ui, state);
+}
+
+/// What few people need: the model's parts, guidance beyond its scale.
+fn advanced_ui(ui: &mut Ui, state: &mut State) {
+    let changed = changed_rows(&state.settings.request);
+    let inside = match changed {
+        0 => String::new(),
+        changed => format!("{changed} changed"),
+    };
+    let open = &mut state.settings.layout.advanced_open;
+    if told_fold(ui, open, "Advanced", &inside) {
+        model_rows_ui(ui, state);
+    }
+}
+
+fn enlarge_ui(ui: &mut Ui, state: &mut State) {
+    let upscaler = state.defaults().upscaler.is_some();
+    let request = &mut state.settings.request;
     if upscaler {
         let mut on = request.upscale != Upscale::None;
         let tooltip =

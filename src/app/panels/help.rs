@@ -7,8 +7,12 @@ use crate::app::state::State;
 use crate::app::theme;
 
 /// Where the keyboard does what no command says.
-const MORE: [(&str, &str); 3] = [
-    ("Tab", "Go to the next control"),
+const MORE: [(&str, &str); 4] = [
+    (
+        "Tab",
+        "Go to the next control; in a list of names: take the chosen one",
+    ),
+    ("Ctrl+Y", "Redo, as other programs have it"),
     ("Arrows", "On a slider: a little more or less"),
     (
         "Double click",

@@ -3,6 +3,7 @@
 
 pub mod controls;
 pub mod failure;
+pub mod fine;
 pub mod help;
 pub mod history;
 pub mod ideas;

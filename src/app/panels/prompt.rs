@@ -44,10 +44,8 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
     if state.focus_prompt {
         state.focus_prompt = false;
         response.request_focus();
-        let mut edit = TextEdit::load_state(ui.ctx(), prompt_id()).unwrap_or_default();
-        let end = CCursor::end_of_str(&state.settings.request.prompt);
-        edit.cursor.set_char_range(Some(CCursorRange::one(end)));
-        TextEdit::store_state(ui.ctx(), prompt_id(), edit);
+        let end = state.settings.request.prompt.chars().count();
+        set_cursor(ui.ctx(), prompt_id(), end);
     }
     if let Some(count) = token_text(state) {
         let at = response.rect.right_bottom() - egui::vec2(10.0, 6.0);
@@ -75,6 +73,14 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             .hint_text("What should not be in it?");
         ui.add(edit).accessible_name("Negative prompt");
     }
+}
+
+/// Puts the text cursor of a field behind the character `at`.
+pub fn set_cursor(ctx: &egui::Context, id: Id, at: usize) {
+    let mut edit = TextEdit::load_state(ctx, id).unwrap_or_default();
+    let range = CCursorRange::one(CCursor::new(at));
+    edit.cursor.set_char_range(Some(range));
+    TextEdit::store_state(ctx, id, edit);
 }
 
 /// `7/75`: tokens, and how many fit in the chunks that they fill.

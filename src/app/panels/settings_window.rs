@@ -1,6 +1,8 @@
 //! The settings: folders, file format, look, device. It takes the settings apart by name, so that a
 //! forgotten one does not compile.
 
+use std::path::PathBuf;
+
 use egui::{Align, Id, Layout, Modal, Ui, Vec2};
 
 use crate::app::command::{Action, Actions, UiCommand};
@@ -48,6 +50,32 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
         window: _, // dragged with the mouse
     } = settings;
     section(ui, "Pictures");
+    folder_row(ui, pictures, folder, actions);
+    let formats = PictureFormat::ALL.map(|format| (format, format_label(format)));
+    choice(ui, "File format", format, &formats);
+    widgets::tick_row(
+        ui,
+        previews,
+        "Show pictures while they form",
+        "Costs a little time at every step",
+    );
+    section(ui, "Look");
+    let themes = ThemeChoice::ALL.map(|choice| (choice, choice.label()));
+    choice(ui, "Theme", theme, &themes);
+    zoom_row(ui, zoom);
+    widgets::tick_row(
+        ui,
+        reduce_motion,
+        "No motion",
+        "Panels and menus appear at once",
+    );
+    section(ui, "Engine");
+    engine_rows(ui, request);
+    section(ui, "Models");
+    models_rows(ui, model_folders, actions);
+}
+
+fn folder_row(ui: &mut Ui, pictures: &mut Option<PathBuf>, folder: &str, actions: &mut Actions) {
     row(ui, "Folder", |ui| {
         if ui
             .button("Choose…")
@@ -69,21 +97,9 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
                 .on_hover_text(folder);
         });
     });
-    let formats = PictureFormat::ALL.map(|format| (format, format_label(format)));
-    choice(ui, "File format", format, &formats);
-    widgets::tick_row(
-        ui,
-        previews,
-        "Show pictures while they form",
-        "Costs a little time at every step",
-    );
-    section(ui, "Look");
-    choice(
-        ui,
-        "Theme",
-        theme,
-        &ThemeChoice::ALL.map(|choice| (choice, choice.label())),
-    );
+}
+
+fn zoom_row(ui: &mut Ui, zoom: &mut f32) {
     row(ui, "Text size", |ui| {
         let mut percent = (*zoom * 100.0).round();
         let field = egui::DragValue::new(&mut percent)
@@ -91,62 +107,44 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
             .speed(5.0)
             .suffix(" %")
             .update_while_editing(false);
-        let field = ui.add_sized(
-            Vec2::new(theme::VALUE_WIDTH + 20.0, theme::ROW_HEIGHT),
-            field,
-        );
+        let size = Vec2::new(theme::VALUE_WIDTH + 20.0, theme::ROW_HEIGHT);
+        let field = ui.add_sized(size, field);
         if field.accessible_name("Text size").changed() {
             *zoom = percent / 100.0;
         }
     });
-    widgets::tick_row(
-        ui,
-        reduce_motion,
-        "No motion",
-        "Panels and menus appear at once",
-    );
-    section(ui, "Engine");
+}
+
+fn engine_rows(ui: &mut Ui, request: &mut GenerationRequest) {
     let GenerationRequest { device, dtype, .. } = request;
-    choice(
-        ui,
-        "Device",
-        device,
-        &[
-            (DeviceChoice::Auto, "Automatic"),
-            (DeviceChoice::Cpu, "Processor (CPU)"),
-            (DeviceChoice::Cuda, "Graphics card (CUDA)"),
-        ],
-    );
-    choice(
-        ui,
-        "Precision",
-        dtype,
-        &[
-            (DtypeChoice::Auto, "Automatic"),
-            (DtypeChoice::F32, "f32: exact"),
-            (DtypeChoice::F16, "f16: half the memory"),
-            (DtypeChoice::Bf16, "bf16: half the memory"),
-        ],
-    );
-    section(ui, "Models");
+    let devices = [
+        (DeviceChoice::Auto, "Automatic"),
+        (DeviceChoice::Cpu, "Processor (CPU)"),
+        (DeviceChoice::Cuda, "Graphics card (CUDA)"),
+    ];
+    choice(ui, "Device", device, &devices);
+    let dtypes = [
+        (DtypeChoice::Auto, "Automatic"),
+        (DtypeChoice::F32, "f32: exact"),
+        (DtypeChoice::F16, "f16: half the memory"),
+        (DtypeChoice::Bf16, "bf16: half the memory"),
+    ];
+    choice(ui, "Precision", dtype, &dtypes);
+}
+
+fn models_rows(ui: &mut Ui, model_folders: &[PathBuf], actions: &mut Actions) {
     if model_folders.is_empty() {
         ui.label(theme::hint(
             ui,
             "Only the model that comes with Easel. Open others from the menu at the top.",
         ));
     }
-    for path in model_folders.iter() {
+    for path in model_folders {
         ui.horizontal(|ui| {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 let name = format!("Forget {}", friendly_path(path));
-                if widgets::bare_icon(
-                    ui,
-                    icons::CANCEL,
-                    &name,
-                    "Forget this place; nothing is deleted",
-                )
-                .clicked()
-                {
+                let tooltip = "Forget this place; nothing is deleted";
+                if widgets::bare_icon(ui, icons::CANCEL, &name, tooltip).clicked() {
                     actions.push(Action::ForgetModelFolder(path.clone()));
                 }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {

@@ -3,7 +3,7 @@
 use egui::{Align2, Area, Button, Frame, Id, Margin, Order, Ui, Vec2};
 
 use crate::app::command::{Action, Actions};
-use crate::app::state::{Offer, State, file_name};
+use crate::app::state::{Offer, State, Toast, file_name};
 use crate::app::{icons, theme};
 
 /// How long a line stays, in seconds.
@@ -11,27 +11,32 @@ const STAYS_SECS: f64 = 6.0;
 
 pub fn toast_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
     let now = ui.input(|input| input.time);
-    let Some(toast) = &mut state.toast else {
+    for toast in &mut state.toasts {
+        toast.until.get_or_insert(now + STAYS_SECS);
+    }
+    let ends = |toast: &Toast| toast.until.unwrap_or(now);
+    state.toasts.retain(|toast| now < ends(toast));
+    let Some(next) = state.toasts.iter().map(ends).reduce(f64::min) else {
         return;
     };
-    let until = *toast.until.get_or_insert(now + STAYS_SECS);
-    if now >= until {
-        state.toast = None;
-        return;
+    ui.ctx().request_repaint_after_secs((next - now) as f32);
+    // The newest nearest to what it is about.
+    let mut lift = 0.0;
+    for (index, toast) in state.toasts.iter().rev().enumerate() {
+        let offset = Vec2::new(0.0, -96.0 - lift);
+        let shown = card(ui, ("toast", index), Align2::CENTER_BOTTOM, offset, |ui| {
+            if toast.bad {
+                icons::show(ui, icons::WARNING, theme::ICON, theme::tokens(ui).danger);
+            }
+            ui.label(&toast.text);
+            if let Some(path) = &toast.undo
+                && ui.button("Undo").clicked()
+            {
+                actions.push(Action::Restore(path.clone()));
+            }
+        });
+        lift += shown + theme::SPACE_S;
     }
-    ui.ctx().request_repaint_after_secs((until - now) as f32);
-    let toast = toast.clone();
-    card(ui, "toast", Align2::CENTER_BOTTOM, |ui| {
-        if toast.bad {
-            icons::show(ui, icons::WARNING, theme::ICON, theme::tokens(ui).danger);
-        }
-        ui.label(&toast.text);
-        if let Some(path) = &toast.undo
-            && ui.button("Undo").clicked()
-        {
-            actions.push(Action::Restore(path.clone()));
-        }
-    });
 }
 
 pub fn offer_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
@@ -60,7 +65,8 @@ pub fn offer_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
             Some(("Open the model", Action::OpenModel(path.clone()))),
         ),
     };
-    card(ui, "offer", Align2::CENTER_TOP, |ui| {
+    let offset = Vec2::new(0.0, 60.0);
+    card(ui, "offer", Align2::CENTER_TOP, offset, |ui| {
         ui.label(text);
         if let Some((words, action)) = button
             && ui.button(words).clicked()
@@ -76,12 +82,15 @@ pub fn offer_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
     });
 }
 
-fn card(ui: &Ui, id: &str, align: Align2, content: impl FnOnce(&mut Ui)) {
-    let offset = match align {
-        Align2::CENTER_TOP => Vec2::new(0.0, 60.0),
-        _ => Vec2::new(0.0, -96.0),
-    };
-    Area::new(Id::unique(id))
+/// Returns how high it is.
+fn card(
+    ui: &Ui,
+    id: impl std::hash::Hash + std::fmt::Debug,
+    align: Align2,
+    offset: Vec2,
+    content: impl FnOnce(&mut Ui),
+) -> f32 {
+    let area = Area::new(Id::unique(id))
         .order(Order::Foreground)
         .anchor(align, offset)
         .show(ui.ctx(), |ui| {
@@ -90,4 +99,5 @@ fn card(ui: &Ui, id: &str, align: Align2, content: impl FnOnce(&mut Ui)) {
                 .inner_margin(Margin::symmetric(14, 8))
                 .show(ui, |ui| ui.horizontal(content));
         });
+    area.response.rect.height()
 }
