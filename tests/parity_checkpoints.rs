@@ -8,17 +8,20 @@
 #![allow(clippy::disallowed_methods)] // Scratch files need no atomic write; random tensors are wanted.
 
 mod common;
+#[path = "common/generated.rs"]
+mod generated;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use common::{Reference, compare, data};
 use easel::error::Result;
 use easel::families::{ModelFiles, Part, StableDiffusion};
+use easel::models::unet::BlockSpec;
 use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
 use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
+use generated::fingerprint;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -49,10 +52,7 @@ impl Case {
 
     /// The tensors of the checkpoint, as `value` of the script makes them.
     fn tensors(&self) -> Vec<(String, Tensor)> {
-        let numbered = self.stored.iter().enumerate();
-        numbered
-            .map(|(index, (name, shape))| (name.clone(), value(index as u64, name, shape)))
-            .collect()
+        generated::tensors(&self.stored)
     }
 
     fn request(&self) -> GenerationRequest {
@@ -68,29 +68,6 @@ impl Case {
             ..GenerationRequest::default()
         }
     }
-}
-
-fn value(index: u64, name: &str, shape: &[i64]) -> Tensor {
-    /// libtorch has one generator for all tests.
-    static GENERATOR: Mutex<()> = Mutex::new(());
-    let noise = {
-        let _alone = GENERATOR.lock();
-        tch::manual_seed(index as i64);
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    };
-    let spread = if shape.len() >= 2 {
-        let fan_in: i64 = shape[1..].iter().product();
-        noise / f64::from(1 << (bit_length(fan_in) / 2))
-    } else if name.ends_with("weight") {
-        noise * 0.25 + 1.0
-    } else {
-        noise * 0.25
-    };
-    spread.to_kind(Kind::Half)
-}
-
-fn bit_length(number: i64) -> u32 {
-    i64::BITS - number.leading_zeros()
 }
 
 /// The checkpoint as a file in a folder that goes away.
@@ -139,16 +116,9 @@ fn draw(model: &mut StableDiffusion, request: &GenerationRequest) -> Drawn {
     keeper.0.unwrap()
 }
 
-/// Of every tensor: the sum of its values, each times its place.
-fn fingerprint(tensor: &Tensor) -> f64 {
-    let flat = tensor.to_kind(Kind::Double).flatten(0, -1);
-    let places = Tensor::arange_start(1, flat.numel() as i64 + 1, (Kind::Double, Device::Cpu));
-    (flat * places).sum(Kind::Double).double_value(&[])
-}
-
 /// Each network has the tensors that diffusers' converters give it, no other, with the same values.
 fn check_tensors(case: &Case, files: &ModelFiles) {
-    for part in Part::ALL {
+    for part in [Part::Unet, Part::Vae, Part::TextEncoder] {
         let expected = &case.parts[part.name()];
         let weights = files.load(part, Device::Cpu, Kind::Float, &mut |_| ());
         let weights = weights.unwrap();
@@ -420,13 +390,14 @@ fn checkpoints_of_full_size_come_to_the_published_configs() {
         let path = folder.path().join("model.safetensors");
         write_header(&stored, &path);
         let files = ModelFiles::open(&path).unwrap();
-        let transformers = files.unet.down_blocks.iter().map(|block| block.transformer);
-        let got: Vec<Option<i64>> = transformers.map(|t| Some(t?.heads)).collect();
+        let heads_of = |block: &BlockSpec| Some(block.transformers.first()?.heads);
+        let down = files.unet.down_blocks.iter();
+        let got: Vec<Option<i64>> = down.map(heads_of).collect();
         assert_eq!(got, [Some(heads[0]), Some(heads[1]), Some(heads[2]), None]);
-        let up = files.unet.up_blocks.iter().map(|block| block.transformer);
-        let got: Vec<Option<i64>> = up.map(|t| Some(t?.heads)).collect();
+        let up = files.unet.up_blocks.iter();
+        let got: Vec<Option<i64>> = up.map(heads_of).collect();
         assert_eq!(got, [None, Some(heads[2]), Some(heads[1]), Some(heads[0])]);
-        let encoder = &files.text_encoder;
+        let encoder = &files.text_encoders[&Part::TextEncoder];
         let got = (
             encoder.hidden_size,
             encoder.num_hidden_layers,

@@ -14,7 +14,7 @@ use common::{Reference, compare, data};
 use easel::checkpoint::{find_weights, load};
 use easel::models::esrgan::RealEsrganCompact;
 use easel::models::layers::Weights;
-use easel::models::unet::{UNet2DConditionModel, UNetConfig};
+use easel::models::unet::{Added, Conditioning, UNet2DConditionModel, UNetConfig};
 use easel::models::vae::{AutoencoderKL, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
 use tch::{Device, Kind};
@@ -47,8 +47,23 @@ fn check_unet(folder: &Path, reference: &Reference) {
     });
     let timestep = reference.get("timestep").double_value(&[0]);
     let states = reference.get("encoder_hidden_states");
-    let output = tch::no_grad(|| unet.forward(reference.get("sample"), timestep, states)).unwrap();
-    compare("output", &output, reference.get("output"), TOLERANCE);
+    let conditioning = Conditioning {
+        encoder_hidden_states: states,
+        added: reference.find("text_embeds").map(|text_embeds| Added {
+            text_embeds,
+            time_ids: reference.get("time_ids"),
+        }),
+        guidance_scale: reference
+            .find("guidance_scale")
+            .map(|scale| scale.double_value(&[0])),
+    };
+    let output = tch::no_grad(|| unet.forward(reference.get("sample"), timestep, conditioning));
+    compare(
+        "output",
+        &output.unwrap(),
+        reference.get("output"),
+        TOLERANCE,
+    );
 }
 
 fn check_vae(folder: &Path, reference: &Reference) {
@@ -113,6 +128,50 @@ fn a_unet_like_stable_diffusion_2_at_an_odd_size() {
 fn a_unet_with_every_field_away_from_its_default() {
     let (folder, reference) = tiny("unet_unusual");
     check_unet(&folder, &reference);
+}
+
+#[test]
+fn a_unet_like_sdxl_one_like_lcm_and_one_like_segmind() {
+    for name in ["unet_xl", "unet_lcm", "unet_segmind"] {
+        let (folder, reference) = tiny(name);
+        check_unet(&folder, &reference);
+    }
+}
+
+/// SDXL's network does not draw without what it is told beside the text.
+#[test]
+fn a_pooled_text_that_is_missing_or_of_another_width_is_an_error() {
+    let (folder, reference) = tiny("unet_xl");
+    let config = UNetConfig::read(&folder.join("config.json")).unwrap();
+    let unet = build(&folder, "diffusion_pytorch_model", |weights| {
+        UNet2DConditionModel::new(config, weights).unwrap()
+    });
+    let encoder_hidden_states = reference.get("encoder_hidden_states");
+    let call = |added| {
+        let conditioning = Conditioning {
+            encoder_hidden_states,
+            added,
+            guidance_scale: None,
+        };
+        let error = unet.forward(reference.get("sample"), 1.0, conditioning);
+        error.unwrap_err().to_string()
+    };
+    let (text_embeds, time_ids) = (reference.get("text_embeds"), reference.get("time_ids"));
+    let narrow = text_embeds.narrow(1, 0, 9);
+    for added in [
+        None,
+        Some(Added {
+            text_embeds: &narrow,
+            time_ids,
+        }),
+        Some(Added {
+            text_embeds,
+            time_ids: &time_ids.narrow(1, 0, 5),
+        }),
+    ] {
+        let message = call(added);
+        assert!(message.contains("8 m = 58"), "{message}");
+    }
 }
 
 #[test]

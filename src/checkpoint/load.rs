@@ -35,6 +35,8 @@ pub enum Cut {
     Whole,
     /// The first, second or last third of its rows.
     Third(i64),
+    /// Rows for columns, of a matrix.
+    Transposed,
 }
 
 impl Piece {
@@ -55,7 +57,8 @@ impl Cut {
             (Self::Third(_), [rows, rest @ ..]) if rows % 3 == 0 => {
                 Some([&[rows / 3], rest].concat())
             }
-            (Self::Third(_), _) => None,
+            (Self::Transposed, &[rows, columns]) => Some(vec![columns, rows]),
+            (Self::Third(_) | Self::Transposed, _) => None,
         }
     }
 
@@ -66,6 +69,7 @@ impl Cut {
                 let rows = tensor.size().first().copied().unwrap_or_default() / 3;
                 Ok(tensor.f_narrow(0, third * rows, rows)?)
             }
+            Self::Transposed => Ok(tensor.f_transpose(0, 1)?.f_contiguous()?),
         }
     }
 }
@@ -117,7 +121,7 @@ pub fn load_pieces(
             if piece.cut.shape(&entry.header.shape).is_none() {
                 let header = &entry.header;
                 let why = format!(
-                    "its tensor {} of shape {:?} cannot be cut into three",
+                    "its tensor {} of shape {:?} is not of the shape that such a file has",
                     header.name, header.shape
                 );
                 return Err(Error::model(file, why));

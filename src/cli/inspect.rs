@@ -93,6 +93,9 @@ fn write_card(card: &ModelCard, prediction_type: &str, to: &mut Streams<'_>) {
 
 /// What is missing, what no network takes and what is no part of a model; nothing where all is well.
 fn write_faults(model: &Inspection, to: &mut Streams<'_>) {
+    if let Some(needs) = &model.needs {
+        to.out(format_args!("Cannot draw yet: {needs}"));
+    }
     for part in &model.components {
         if let Some(problem) = &part.problem {
             to.out(format_args!("{}: {problem}", part.name));
@@ -119,7 +122,7 @@ fn write_names(what: &str, names: &[String], to: &mut Streams<'_>) {
 
 fn row(cells: [&str; 5]) -> String {
     let [part, network, parameters, bytes, numbers] = cells;
-    format!("{part:<14}{network:<22}{parameters:>12}{bytes:>12}  {numbers}")
+    format!("{part:<16}{network:<29}{parameters:>12}{bytes:>12}  {numbers}")
 }
 
 /// `859.5 M`.
@@ -140,6 +143,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             "kind": "model",
             "card": model.card,
             "prediction_type": model.prediction_type,
+            "needs": model.needs,
             "unknown": model.unknown,
             "components": model.components.iter().map(|part| json!({
                 "name": part.name,

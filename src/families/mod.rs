@@ -3,6 +3,8 @@
 //! [`ModelFiles`] reads what a folder or a file is without reading its weights; [`StableDiffusion`] is
 //! the loaded model. A folder's own `easel.json` wins over the family's defaults.
 
+mod conditioner;
+mod family;
 mod file_kind;
 mod lora;
 mod memory;
@@ -11,6 +13,9 @@ mod part;
 mod sd;
 
 pub use crate::text::tokenizer::ClipTokenizer;
+use conditioner::Conditioner;
+pub use conditioner::Encoded;
+pub use family::Family;
 pub use file_kind::FileKind;
 use lora::Attachable;
 pub use lora::{Lora, find_lora};

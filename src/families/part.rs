@@ -6,10 +6,12 @@ pub enum Part {
     Unet,
     Vae,
     TextEncoder,
+    /// SDXL's second; its refiner has no other.
+    TextEncoder2,
 }
 
 impl Part {
-    pub const ALL: [Self; 3] = [Self::Unet, Self::Vae, Self::TextEncoder];
+    pub const ALL: [Self; 4] = [Self::Unet, Self::Vae, Self::TextEncoder, Self::TextEncoder2];
 
     /// Its folder in the diffusers layout.
     pub fn name(self) -> &'static str {
@@ -17,6 +19,7 @@ impl Part {
             Self::Unet => "unet",
             Self::Vae => "vae",
             Self::TextEncoder => "text_encoder",
+            Self::TextEncoder2 => "text_encoder_2",
         }
     }
 
@@ -24,7 +27,7 @@ impl Part {
     pub fn stem(self) -> &'static str {
         match self {
             Self::Unet | Self::Vae => "diffusion_pytorch_model",
-            Self::TextEncoder => "model",
+            Self::TextEncoder | Self::TextEncoder2 => "model",
         }
     }
 
@@ -34,6 +37,15 @@ impl Part {
             Self::Unet => "UNet2DConditionModel",
             Self::Vae => "AutoencoderKL",
             Self::TextEncoder => "CLIPTextModel",
+            Self::TextEncoder2 => "CLIPTextModelWithProjection",
+        }
+    }
+
+    /// The folder of a text encoder's tokenizer in that layout.
+    pub fn tokenizer_folder(self) -> &'static str {
+        match self {
+            Self::TextEncoder2 => "tokenizer_2",
+            Self::TextEncoder | Self::Unet | Self::Vae => "tokenizer",
         }
     }
 
@@ -43,6 +55,7 @@ impl Part {
             Self::Unet => "UNet",
             Self::Vae => "VAE",
             Self::TextEncoder => "text encoder",
+            Self::TextEncoder2 => "second text encoder",
         }
     }
 }

@@ -1,27 +1,25 @@
-//! Stable Diffusion 1 and 2: a CLIP text encoder, a UNet, a VAE and a tokenizer.
+//! Stable Diffusion 1, 2 and XL: text encoders, a UNet and a VAE.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Attachable, Footprint, Lora, ModelFiles, Part};
+use super::{Attachable, Conditioner, Encoded, Family, Footprint, Lora, ModelFiles, Part};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
 use crate::models::vae::AutoencoderKL;
-use crate::prompt::{networks, pieces};
-use crate::request::{Emphasis, ModelCard};
+use crate::request::ModelCard;
 use crate::schedule::SchedulerConfig;
-use crate::text::clip::CLIPTextModel;
-use crate::text::tokenizer::{Chunk, ClipTokenizer};
 
-/// Encoded prompts that are kept: a prompt and its negative, for a few prompts back.
-const ENCODINGS_KEPT: usize = 16;
+/// How beautiful a picture SDXL's refiner is told that it is, and its opposite: diffusers' defaults.
+const AESTHETIC_SCORE: f64 = 6.0;
+const NEGATIVE_AESTHETIC_SCORE: f64 = 2.5;
 
 /// A loaded model.
 pub struct StableDiffusion {
     pub card: ModelCard,
+    pub family: Family,
     pub device: Device,
     /// What the networks compute in.
     pub kind: Kind,
@@ -31,10 +29,12 @@ pub struct StableDiffusion {
     pub vae_path: Option<PathBuf>,
     /// Worth knowing, not failing for.
     pub notes: Vec<String>,
+    /// What drawing with it takes that Easel does not do.
+    pub needs: Option<String>,
     vae: AutoencoderKL,
-    text_encoder: CLIPTextModel,
-    tokenizer: ClipTokenizer,
-    encodings: VecDeque<(String, Tensor)>,
+    conditioner: Conditioner,
+    /// How many numbers about the picture the UNet takes.
+    time_ids: Option<i64>,
     attachable: Attachable,
     /// Those that are attached.
     loras: Vec<Lora>,
@@ -52,35 +52,48 @@ impl StableDiffusion {
         kind: Kind,
         progress: &mut dyn FnMut(f32),
     ) -> Result<Self> {
-        let mut notes = Vec::new();
+        /// Of the time that loading takes, that of the text encoders; the VAE's is the same.
+        const TEXT_SHARE: f32 = 0.1;
+        let needs = files.needs();
+        let mut notes: Vec<String> = needs
+            .iter()
+            .map(|needs| format!("This model cannot draw yet: {needs}"))
+            .collect();
         let mut attachable = Attachable::default();
         let mut part = |part: Part, from: f32, to: f32| -> Result<Weights> {
             let mut within = |fraction: f32| progress(from + (to - from) * fraction);
             files.load(part, device, kind, &mut within)
         };
-        let weights = part(Part::TextEncoder, 0.0, 0.1)?;
-        let text_encoder = CLIPTextModel::new(files.text_encoder.clone(), &weights)?;
-        note_unused(Part::TextEncoder, &weights, &mut notes);
-        attachable.add(Part::TextEncoder, weights.adapters());
-        let weights = part(Part::Vae, 0.1, 0.2)?;
+        let mut conditioner = Conditioner::new(files, device);
+        let mut done = 0.0;
+        for encoder in files.text_encoders.keys().copied() {
+            let share = TEXT_SHARE / files.text_encoders.len() as f32;
+            let weights = part(encoder, done, done + share)?;
+            done += share;
+            conditioner.add(files, encoder, &weights)?;
+            note_unused(encoder, &weights, &mut notes);
+            attachable.add(encoder, weights.adapters());
+        }
+        let weights = part(Part::Vae, TEXT_SHARE, 2.0 * TEXT_SHARE)?;
         let vae = AutoencoderKL::new(files.vae.clone(), &weights)?;
         note_unused(Part::Vae, &weights, &mut notes);
-        let weights = part(Part::Unet, 0.2, 1.0)?;
+        let weights = part(Part::Unet, 2.0 * TEXT_SHARE, 1.0)?;
         let unet = UNet2DConditionModel::new(files.unet.clone(), &weights)?;
         note_unused(Part::Unet, &weights, &mut notes);
         attachable.add(Part::Unet, weights.adapters());
         Ok(Self {
             card: files.card(shipped)?,
+            family: files.family,
             device,
             kind,
             scheduler: files.scheduler.clone(),
             unet,
             notes,
             vae_path: files.vae_path(),
+            needs,
             vae,
-            text_encoder,
-            tokenizer: files.tokenizer()?,
-            encodings: VecDeque::new(),
+            conditioner,
+            time_ids: files.time_ids(),
             attachable,
             loras: Vec::new(),
         })
@@ -96,7 +109,7 @@ impl StableDiffusion {
         }
         self.attachable.clear();
         self.loras.clear();
-        self.encodings.clear();
+        self.conditioner.forget();
         let mut notes = Vec::new();
         for lora in loras {
             match self.attachable.attach(lora, self.device, self.kind) {
@@ -117,57 +130,42 @@ impl StableDiffusion {
     }
 
     /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text
-    /// encoder's layers is listened to, counted from its last, 1; both prompts alike, as A1111 does.
+    /// encoders' layers is listened to, counted from the last, 1; both prompts alike, as A1111 does.
     ///
-    /// Returns two tensors `[1, chunks * length, hidden_size]` of the model's kind.
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
     pub fn encode_prompts(
         &mut self,
         prompt: &str,
         negative: &str,
         clip_skip: u32,
-    ) -> Result<(Tensor, Tensor)> {
-        let read = |prompt| pieces(&networks::without_tags(prompt), Emphasis::Original);
-        let chunks = self.tokenizer.chunks(&read(prompt))?;
-        let negative_chunks = self.tokenizer.chunks(&read(negative))?;
-        let count = chunks.len().max(negative_chunks.len());
-        Ok((
-            self.encode(prompt, chunks, count, clip_skip)?,
-            self.encode(negative, negative_chunks, count, clip_skip)?,
-        ))
+    ) -> Result<(Encoded, Encoded)> {
+        self.conditioner.encode_prompts(prompt, negative, clip_skip)
     }
 
-    /// `prompt`'s embeddings, filled up with empty chunks to `count`.
-    fn encode(
-        &mut self,
-        prompt: &str,
-        mut chunks: Vec<Chunk>,
-        count: usize,
-        clip_skip: u32,
-    ) -> Result<Tensor> {
-        let key = format!("{count}:{clip_skip}:{prompt}");
-        if let Some((_, known)) = self.encodings.iter().find(|(known, _)| *known == key) {
-            return Ok(known.shallow_clone());
-        }
-        while chunks.len() < count {
-            chunks.extend(self.tokenizer.chunks(&[])?);
-        }
-        let mut encoded = Vec::with_capacity(count);
-        for chunk in &chunks {
-            let ids = Tensor::f_from_slice(&chunk.ids)?
-                .f_unsqueeze(0)?
-                .f_to_device(self.device)?;
-            let output = self.text_encoder.forward(&ids)?;
-            let skipped = clip_skip.saturating_sub(1) as usize;
-            let states = self.text_encoder.skip_layers(&output, skipped)?;
-            encoded.push(weighted(states, &chunk.weights)?);
-        }
-        let embeds = Tensor::f_cat(&encoded, 1)?;
-        if self.encodings.len() == ENCODINGS_KEPT {
-            self.encodings.pop_front();
-        }
-        self.encodings.push_back((key, embeds.shallow_clone()));
-        Ok(embeds)
+    /// The numbers about a picture of this size that SDXL takes, f32 `[1, count]`, for the prompt and
+    /// for the negative prompt: the size of the original, where it was cropped, and the size it is to
+    /// have, or for the refiner how beautiful it is.
+    ///
+    /// Source: diffusers 0.42.1 `_get_add_time_ids`.
+    pub fn time_ids(&self, width_px: u32, height_px: u32) -> Result<Option<(Tensor, Tensor)>> {
+        let Some(count) = self.time_ids else {
+            return Ok(None);
+        };
+        let size = [f64::from(height_px), f64::from(width_px)];
+        let ids = |score: f64| -> Result<Tensor> {
+            let last = if count == 5 {
+                vec![score]
+            } else {
+                size.to_vec()
+            };
+            let all = [&size[..], &[0.0, 0.0], &last].concat();
+            let ids = Tensor::f_from_slice(&all)?.f_unsqueeze(0)?;
+            Ok(ids.f_to_kind(Kind::Float)?.f_to_device(self.device)?)
+        };
+        Ok(Some((
+            ids(AESTHETIC_SCORE)?,
+            ids(NEGATIVE_AESTHETIC_SCORE)?,
+        )))
     }
 
     /// Decodes latents to pictures.
@@ -224,30 +222,15 @@ impl StableDiffusion {
         }
     }
 
-    /// Layers of the text encoder.
+    /// Layers of the text encoder with the fewest.
     pub fn text_layers(&self) -> u32 {
-        u32::try_from(self.text_encoder.config().num_hidden_layers).unwrap_or(u32::MAX)
+        self.conditioner.layers()
     }
 
     /// Channels of the latents.
     pub fn latent_channels(&self) -> i64 {
         self.vae.config().latent_channels
     }
-}
-
-/// A1111's emphasis: each token's states times its weight, the mean of the chunk kept
-/// (`sd_hijack_clip.py`, `EmphasisOriginal`). Weights of 1 change nothing at all.
-fn weighted(states: Tensor, weights: &[f32]) -> Result<Tensor> {
-    if weights.iter().all(|weight| *weight == 1.0) {
-        return Ok(states);
-    }
-    let weights = Tensor::f_from_slice(weights)?
-        .f_view([1, -1, 1])?
-        .f_to_device(states.device())?
-        .f_to_kind(states.kind())?;
-    let scaled = &states * weights;
-    let (before, after) = (states.mean(Kind::Float), scaled.mean(Kind::Float));
-    Ok((scaled * (before / after)).f_to_kind(states.kind())?)
 }
 
 fn note_unused(part: Part, weights: &Weights, notes: &mut Vec<String>) {

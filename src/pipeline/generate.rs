@@ -72,6 +72,7 @@ pub fn generate(
     let embeds = PromptEmbeds {
         prompt: &prompt,
         negative: &negative,
+        time_ids: model.time_ids(plan.width_px, plan.height_px)?,
     };
     for batch in plan.batches() {
         let job = BatchJob {

@@ -9,7 +9,8 @@ use std::cell::Cell;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::models::unet::UNet2DConditionModel;
+use crate::families::Encoded;
+use crate::models::unet::{Added, Conditioning, UNet2DConditionModel};
 use crate::request::GuidanceInterval;
 use crate::samplers::{Denoiser, Prediction};
 use crate::schedule::{NoiseLevel, PredictionType};
@@ -17,11 +18,9 @@ use crate::schedule::{NoiseLevel, PredictionType};
 /// A UNet guided by a prompt.
 pub struct GuidedDenoiser<'a> {
     unet: &'a UNet2DConditionModel,
-    /// `[2 * batch, tokens, hidden]` with guidance (negative first, as in diffusers), else
-    /// `[batch, tokens, hidden]`.
-    encoder_hidden_states: Tensor,
-    /// `None`: the negative prompt is not asked.
-    guidance: Option<Guidance>,
+    prompt: Told,
+    /// Both prompts, the negative one first, as in diffusers. `None`: the negative one is not asked.
+    guided: Option<(Told, Guidance)>,
     prediction_type: PredictionType,
     kind: Kind,
     /// Steps that are done.
@@ -63,15 +62,62 @@ impl Guidance {
     }
 }
 
-/// What the two prompts came to, `[1, tokens, hidden]` each.
+/// What the two prompts came to, and what SDXL is told of the picture's size.
 pub struct PromptEmbeds<'a> {
-    pub prompt: &'a Tensor,
-    pub negative: &'a Tensor,
+    pub prompt: &'a Encoded,
+    pub negative: &'a Encoded,
+    /// For the prompt and for the negative prompt, f32 `[1, count]`.
+    pub time_ids: Option<(Tensor, Tensor)>,
+}
+
+/// What the network is told at each call, for a whole batch.
+struct Told {
+    encoder_hidden_states: Tensor,
+    text_embeds: Option<Tensor>,
+    time_ids: Option<Tensor>,
+    guidance_scale: f64,
+}
+
+impl Told {
+    /// For `batch` pictures of each of `prompts`, with their numbers about the picture.
+    fn new(prompts: &[(&Encoded, Option<&Tensor>)], batch: i64, guidance_scale: f64) -> Self {
+        let repeated = |one: &Tensor| {
+            let shape: Vec<i64> = one.size().iter().skip(1).copied().collect();
+            one.expand([&[batch], &shape[..]].concat(), false)
+        };
+        let all = |tensors: Vec<&Tensor>| {
+            let tensors: Vec<Tensor> = tensors.into_iter().map(repeated).collect();
+            Tensor::cat(&tensors, 0)
+        };
+        let prompts = || prompts.iter();
+        let pooled: Option<_> = prompts()
+            .map(|(prompt, _)| prompt.pooled.as_ref())
+            .collect();
+        let ids: Option<_> = prompts().map(|(_, ids)| *ids).collect();
+        Self {
+            encoder_hidden_states: all(prompts().map(|(prompt, _)| &prompt.states).collect()),
+            text_embeds: pooled.map(all),
+            time_ids: ids.map(all),
+            guidance_scale,
+        }
+    }
+
+    fn conditioning(&self) -> Conditioning<'_> {
+        let added = self.text_embeds.as_ref().zip(self.time_ids.as_ref());
+        Conditioning {
+            encoder_hidden_states: &self.encoder_hidden_states,
+            added: added.map(|(text_embeds, time_ids)| Added {
+                text_embeds,
+                time_ids,
+            }),
+            guidance_scale: Some(self.guidance_scale),
+        }
+    }
 }
 
 impl<'a> GuidedDenoiser<'a> {
     /// `batch` pictures of the same prompt. A scale of 1 or less skips the second pass, unless the
-    /// sampler needs both.
+    /// sampler needs both; so does a network that takes the scale itself.
     /// `step` holds how many steps are done, `cancelled` is asked before every call of the network.
     pub fn new(
         (unet, kind, prediction_type): (&'a UNet2DConditionModel, Kind, PredictionType),
@@ -80,17 +126,16 @@ impl<'a> GuidedDenoiser<'a> {
         guidance: Guidance,
         (step, cancelled): (&'a Cell<usize>, &'a dyn Fn() -> bool),
     ) -> Self {
-        let repeated = |embeds: &Tensor| embeds.expand([batch, -1, -1], false);
-        let guided = guidance.both || guidance.scale > 1.0;
-        let encoder_hidden_states = if guided {
-            Tensor::cat(&[repeated(embeds.negative), repeated(embeds.prompt)], 0)
-        } else {
-            repeated(embeds.prompt)
-        };
+        let distilled = unet.config().time_cond_proj_dim.is_some();
+        let asks_both = (guidance.both || guidance.scale > 1.0) && !distilled;
+        let ids = embeds.time_ids.as_ref();
+        let prompt = (embeds.prompt, ids.map(|(prompt, _)| prompt));
+        let negative = (embeds.negative, ids.map(|(_, negative)| negative));
+        let told = |prompts: &[_]| Told::new(prompts, batch, guidance.scale);
         Self {
             unet,
-            encoder_hidden_states,
-            guidance: guided.then_some(guidance),
+            prompt: told(&[prompt]),
+            guided: asks_both.then(|| (told(&[negative, prompt]), guidance)),
             prediction_type,
             kind,
             step,
@@ -109,18 +154,17 @@ impl GuidedDenoiser<'_> {
         self.calls += 1;
         let input = model_input(x, at).f_to_kind(self.kind)?;
         let batch = input.size()[0];
-        let states = &self.encoder_hidden_states;
-        let forward = |input: &Tensor, states: &Tensor| -> Result<Tensor> {
-            let said = self.unet.forward(input, at.timestep, states)?;
+        let forward = |input: &Tensor, told: &Told| -> Result<Tensor> {
+            let said = self.unet.forward(input, at.timestep, told.conditioning())?;
             Ok(said.f_to_kind(Kind::Float)?)
         };
-        let (output, unguided) = match self.guidance {
-            None => (forward(&input, states)?, None),
-            Some(guidance) if !guidance.both && !guidance.works_at(self.step.get()) => {
-                (forward(&input, &states.f_narrow(0, batch, batch)?)?, None)
+        let (output, unguided) = match &self.guided {
+            None => (forward(&input, &self.prompt)?, None),
+            Some((_, guidance)) if !guidance.both && !guidance.works_at(self.step.get()) => {
+                (forward(&input, &self.prompt)?, None)
             }
-            Some(guidance) => {
-                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?, states)?;
+            Some((told, guidance)) => {
+                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?, told)?;
                 let negative = both.f_narrow(0, 0, batch)?;
                 let prompt = both.f_narrow(0, batch, batch)?;
                 let guided = match guidance.works_at(self.step.get()) {

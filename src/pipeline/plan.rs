@@ -34,7 +34,7 @@ pub struct GenerationPlan {
     pub guidance_rescale: f64,
     /// `None`: all steps.
     pub guidance_interval: Option<GuidanceInterval>,
-    /// 1 is the text encoder's last layer.
+    /// 1 is the text encoder's last layer; SDXL never listens to it.
     pub clip_skip: u32,
     /// Of the drawing.
     pub width_px: u32,
@@ -64,6 +64,10 @@ impl GenerationPlan {
         format: PictureFormat,
     ) -> Result<Self> {
         let card = &model.card;
+        if let Some(needs) = &model.needs {
+            let path = card.path.clone().unwrap_or_default();
+            return Err(Error::model(path, needs));
+        }
         let defaults = &card.defaults;
         let steps = checked_steps(request.steps.unwrap_or(defaults.steps))?;
         let guidance_scale = request.guidance_scale.unwrap_or(defaults.guidance_scale);
@@ -79,6 +83,7 @@ impl GenerationPlan {
             )));
         }
         let clip_skip = request.clip_skip.unwrap_or(1);
+        let clip_skip = clip_skip.max(model.family.least_clip_skip());
         let layers = model.text_layers();
         if !(1..=layers).contains(&clip_skip) {
             return Err(Error::Request(format!(

@@ -27,6 +27,8 @@ pub struct ClipConfig {
     pub activation: Activation,
     pub layer_norm_eps: f64,
     pub eos_token_id: i64,
+    /// Width of the pooled state after the projection, in an encoder that has one.
+    pub projection_dim: i64,
 }
 
 impl ClipConfig {
@@ -62,6 +64,7 @@ impl ClipConfig {
             })?,
             layer_norm_eps: f.take("layer_norm_eps", 1e-5, number)?,
             eos_token_id: f.take("eos_token_id", 49407, "a token's number was expected")?,
+            projection_dim: f.size("projection_dim", 512)?,
         };
         if config.hidden_size % config.num_attention_heads != 0 {
             let why = format!("{} features cannot be divided so", config.hidden_size);
@@ -72,8 +75,8 @@ impl ClipConfig {
     }
 }
 
-/// For training, for the tokenizer, for the projection after this model, or notes of the library.
-const HARMLESS: [&str; 20] = [
+/// For training, for the tokenizer, or notes of the library.
+const HARMLESS: [&str; 19] = [
     "architectures",
     "attention_dropout",
     "bos_token_id",
@@ -88,7 +91,6 @@ const HARMLESS: [&str; 20] = [
     "output_hidden_states",
     "pad_token_id",
     "problem_type",
-    "projection_dim",
     "return_dict",
     "torch_dtype",
     "torchscript",
@@ -104,6 +106,7 @@ pub struct CLIPTextModel {
     position_embedding: Embedding,
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
 }
 
 /// What the encoder says of a batch of texts.
@@ -116,6 +119,8 @@ pub struct ClipOutput {
     pub hidden_states: Vec<Tensor>,
     /// The last state at the first end-of-text token: `[batch, hidden_size]`.
     pub pooled: Tensor,
+    /// The same, projected, of an encoder with a projection: `[batch, projection_dim]`.
+    pub text_embeds: Option<Tensor>,
 }
 
 impl CLIPTextModel {
@@ -123,6 +128,24 @@ impl CLIPTextModel {
     ///
     /// Errors: [`Error::Model`] for tensors that are missing or of another shape than `config` says.
     pub fn new(config: ClipConfig, weights: &Weights) -> Result<Self> {
+        let model = Self::build(config, weights)?;
+        weights.check_complete()?;
+        Ok(model)
+    }
+
+    /// `CLIPTextModelWithProjection`: one more linear map, of the pooled state.
+    ///
+    /// Errors: as [`Self::new`].
+    pub fn with_projection(config: ClipConfig, weights: &Weights) -> Result<Self> {
+        let mut model = Self::build(config, weights)?;
+        let scope = weights.root().child("text_projection");
+        let (from, to) = (model.config.hidden_size, model.config.projection_dim);
+        model.text_projection = Some(Linear::without_bias(&scope, from, to)?);
+        weights.check_complete()?;
+        Ok(model)
+    }
+
+    fn build(config: ClipConfig, weights: &Weights) -> Result<Self> {
         let prefixed = weights.root().child("text_model");
         let root = if prefixed.has("embeddings.token_embedding.weight") {
             prefixed
@@ -134,7 +157,7 @@ impl CLIPTextModel {
         let embedding =
             |name, count| Embedding::new(&embeddings.child(name), count, config.hidden_size);
         let layers = root.child("encoder").child("layers");
-        let model = Self {
+        Ok(Self {
             token_embedding: embedding("token_embedding", config.vocab_size)?,
             position_embedding: embedding("position_embedding", config.max_position_embeddings)?,
             layers: (0..config.num_hidden_layers as usize)
@@ -145,10 +168,9 @@ impl CLIPTextModel {
                 config.hidden_size,
                 config.layer_norm_eps,
             )?,
+            text_projection: None,
             config,
-        };
-        weights.check_complete()?;
-        Ok(model)
+        })
     }
 
     pub fn config(&self) -> &ClipConfig {
@@ -176,8 +198,11 @@ impl CLIPTextModel {
             hidden_states.push(x.shallow_clone());
         }
         let last_hidden_state = self.final_layer_norm.forward(&x);
+        let pooled = self.pool(input_ids, &last_hidden_state);
+        let project = |projection: &Linear| projection.forward(&pooled);
         Ok(ClipOutput {
-            pooled: self.pool(input_ids, &last_hidden_state),
+            text_embeds: self.text_projection.as_ref().map(project),
+            pooled,
             last_hidden_state,
             hidden_states,
         })
@@ -191,8 +216,15 @@ impl CLIPTextModel {
         if skip == 0 {
             return Ok(output.last_hidden_state.shallow_clone());
         }
+        Ok(self.final_layer_norm.forward(&self.hidden(output, skip)?))
+    }
+
+    /// As [`Self::skip_layers`], without the last norm also for 0: SDXL's.
+    ///
+    /// Errors: [`Error::Request`] if the model has fewer layers.
+    pub fn hidden(&self, output: &ClipOutput, skip: usize) -> Result<Tensor> {
         match output.hidden_states.iter().rev().nth(skip) {
-            Some(state) => Ok(self.final_layer_norm.forward(state)),
+            Some(state) => Ok(state.shallow_clone()),
             None => Err(Error::Request(format!(
                 "The text encoder has {} layers: {skip} cannot be skipped",
                 self.layers.len()

@@ -28,9 +28,12 @@ impl Reference {
         Self(loaded.tensors)
     }
 
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+
     pub fn get(&self, name: &str) -> &Tensor {
-        self.0
-            .get(name)
+        self.find(name)
             .unwrap_or_else(|| panic!("the reference has no tensor {name}"))
     }
 

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -62,20 +62,33 @@ def config_of(model):
     return {name: value for name, value in model.config.items() if not name.startswith("_") or name == "_class_name"}
 
 
-def unet(name, dtype, size, timestep, batch=2, tokens=7, **config):
+def unet(name, dtype, size, timestep, batch=2, tokens=7, pooled=None, numbers=0, guidance=None, **config):
     generator = torch.Generator().manual_seed(sum(map(ord, name)))
     model = randomise(UNet2DConditionModel(**config), generator, dtype)
     sample = torch.randn(batch, model.config.in_channels, *size, generator=generator)
     states = torch.randn(batch, tokens, model.config.cross_attention_dim, generator=generator)
-    output = model(sample, timestep, encoder_hidden_states=states).sample
+    more, told = {}, {}
+    if pooled:
+        more["text_embeds"] = torch.randn(batch, pooled, generator=generator)
+        more["time_ids"] = torch.rand(batch, numbers, generator=generator) * 1024
+        told["added_cond_kwargs"] = dict(more)
+    if guidance:
+        more["guidance_scale"] = torch.tensor([guidance])
+        w = torch.tensor(guidance - 1).repeat(batch)
+        told["timestep_cond"] = embed_guidance(w, model.config.time_cond_proj_dim)
+    output = model(sample, timestep, encoder_hidden_states=states, **told).sample
     config = config_of(model) | {"_class_name": "UNet2DConditionModel"}
     reference = {
         "sample": sample,
         "timestep": torch.tensor([timestep], dtype=torch.float32),
         "encoder_hidden_states": states,
         "output": output,
-    }
+    } | more
     write(fresh(name), config, model.state_dict(), dtype, reference, "diffusion_pytorch_model")
+
+
+def embed_guidance(w, width):
+    return LatentConsistencyModelPipeline.get_guidance_scale_embedding(None, w, embedding_dim=width)
 
 
 def unets():
@@ -113,6 +126,25 @@ def unets():
     small = dict(
         block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, cross_attention_dim=6,
         attention_head_dim=2, **two,
+    )
+    # SDXL: a pooled text and numbers beside, plain blocks at the largest size; LCM: the guidance scale beside.
+    xl = dict(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, cross_attention_dim=6, attention_head_dim=(1, 2),
+        transformer_layers_per_block=(1, 2), use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    unet("unet_xl", torch.float16, (6, 5), 999, pooled=10, numbers=6, projection_class_embeddings_input_dim=58, **xl)
+    unet(
+        "unet_lcm", torch.float16, (5, 6), 759, pooled=10, numbers=5, guidance=8.5, time_cond_proj_dim=9,
+        projection_class_embeddings_input_dim=50, act_fn="gelu", **xl,
+    )
+    # Segmind: each layer as deep as it was left.
+    unet(
+        "unet_segmind", torch.float16, (4, 6), 20, mid_block_type="UNetMidBlock2D", block_out_channels=(8, 8), layers_per_block=2,
+        norm_num_groups=4, cross_attention_dim=6, attention_head_dim=2, transformer_layers_per_block=[1, [2, 1]],
+        reverse_transformer_layers_per_block=[[1, 2, 3], 1], down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     )
     unet("unet_plain_middle", torch.float16, (4, 4), 20, mid_block_type="UNetMidBlock2D", act_fn="mish", **small)
     unet("unet_no_middle", torch.float16, (4, 4), 20, mid_block_type=None, act_fn="relu", **small)

@@ -26,7 +26,7 @@ impl Lora {
     fn strength(&self, part: Part) -> f64 {
         match part {
             Part::Unet => self.unet_weight,
-            Part::TextEncoder => self.text_encoder_weight,
+            Part::TextEncoder | Part::TextEncoder2 => self.text_encoder_weight,
             Part::Vae => 0.0,
         }
     }

@@ -20,6 +20,7 @@ pub(super) fn aliases(part: Part, name: &str, unet: UnetShape) -> Vec<String> {
             aliases
         }
         Part::TextEncoder => text_aliases(name, &["lora_te", "lora_te1"], "text_encoder", "clip_l"),
+        Part::TextEncoder2 => text_aliases(name, &["lora_te2"], "text_encoder_2", "clip_g"),
         Part::Vae => Vec::new(),
     }
 }

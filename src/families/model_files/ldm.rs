@@ -12,6 +12,10 @@ pub(super) const UNET: &str = "model.diffusion_model.";
 pub(super) const VAE: &str = "first_stage_model.";
 pub(super) const CLIP: &str = "cond_stage_model.transformer.";
 pub(super) const OPEN_CLIP: &str = "cond_stage_model.model.";
+/// SDXL's two, and its refiner's one.
+pub(super) const XL_CLIP: &str = "conditioner.embedders.0.transformer.";
+pub(super) const XL_OPEN_CLIP: &str = "conditioner.embedders.1.model.";
+pub(super) const REFINER_OPEN_CLIP: &str = "conditioner.embedders.0.model.";
 
 /// Stable Diffusion 2 was trained on the states before OpenCLIP's last layer, of 24: files have it,
 /// diffusers leaves it out (`SD_2_TEXT_ENCODER_KEYS_TO_IGNORE`).
@@ -71,8 +75,15 @@ impl LdmNames {
             vae_meaning(key, self.vae_blocks)
         } else if let Some(key) = key.strip_prefix(CLIP) {
             whole(Part::TextEncoder, Some(clip_name(key)))
+        } else if let Some(key) = key.strip_prefix(XL_CLIP) {
+            whole(Part::TextEncoder, Some(clip_name(key)))
         } else if let Some(key) = key.strip_prefix(OPEN_CLIP) {
-            open_clip_meaning(key)
+            open_clip_meaning(Part::TextEncoder, key)
+        } else if let Some(key) = key
+            .strip_prefix(XL_OPEN_CLIP)
+            .or_else(|| key.strip_prefix(REFINER_OPEN_CLIP))
+        {
+            open_clip_meaning(Part::TextEncoder2, key)
         } else if is_of_training(key) {
             Meaning::Unused
         } else {
@@ -92,6 +103,8 @@ impl LdmNames {
         Some(match parts.as_slice() {
             ["time_embed", "0", leaf] => format!("time_embedding.linear_1.{leaf}"),
             ["time_embed", "2", leaf] => format!("time_embedding.linear_2.{leaf}"),
+            ["label_emb", "0", "0", leaf] => format!("add_embedding.linear_1.{leaf}"),
+            ["label_emb", "0", "2", leaf] => format!("add_embedding.linear_2.{leaf}"),
             ["input_blocks", "0", "0", leaf] => format!("conv_in.{leaf}"),
             ["out", "0", leaf] => format!("conv_norm_out.{leaf}"),
             ["out", "2", leaf] => format!("conv_out.{leaf}"),
@@ -224,11 +237,21 @@ fn clip_name(key: &str) -> String {
     }
 }
 
-fn open_clip_meaning(key: &str) -> Meaning {
+/// `part` says which model's it is: Stable Diffusion 2's only one, or SDXL's second, which is whole.
+fn open_clip_meaning(part: Part, key: &str) -> Meaning {
     let parts: Vec<&str> = key.split('.').collect();
     let pieces = match parts.as_slice() {
-        ["transformer", "resblocks", OPEN_CLIP_LAST_LAYER, ..]
-        | ["text_projection" | "logit_scale" | "attn_mask"] => return Meaning::Unused,
+        ["transformer", "resblocks", OPEN_CLIP_LAST_LAYER, ..] | ["text_projection"]
+            if part == Part::TextEncoder =>
+        {
+            return Meaning::Unused;
+        }
+        ["logit_scale" | "attn_mask"] => return Meaning::Unused,
+        // Multiplied from the other side there.
+        ["text_projection"] => vec![Piece {
+            name: "text_projection.weight".to_owned(),
+            cut: Cut::Transposed,
+        }],
         ["positional_embedding"] => vec![Piece::whole(
             "text_model.embeddings.position_embedding.weight",
         )],
@@ -253,7 +276,7 @@ fn open_clip_meaning(key: &str) -> Meaning {
         }
         _ => return Meaning::Unknown,
     };
-    Meaning::Tensors(Part::TextEncoder, pieces)
+    Meaning::Tensors(part, pieces)
 }
 
 /// Query, key and value, which torch's own attention keeps in one tensor.
@@ -286,7 +309,7 @@ fn is_of_training(key: &str) -> bool {
         "sqrt_recipm1_alphas_cumprod",
     ];
     // Markers that other programs read.
-    const MARKERS: [&str; 3] = ["v_pred", "ztsnr", "lvlb_weights"];
+    const MARKERS: [&str; 4] = ["v_pred", "ztsnr", "lvlb_weights", "denoiser.sigmas"];
     key.starts_with("model_ema.")
         || key == "cond_stage_model.logit_scale"
         || TABLES.contains(&key)
@@ -310,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn stable_diffusion_1_names() {
+    fn names_are_told_in_diffusers() {
         for (key, expected) in [
             (
                 "model.diffusion_model.input_blocks.0.0.weight",
@@ -352,6 +375,14 @@ mod tests {
                 "cond_stage_model.transformer.embeddings.position_ids",
                 "text_model.embeddings.position_ids",
             ),
+            (
+                "conditioner.embedders.1.model.transformer.resblocks.23.ln_1.weight",
+                "text_model.encoder.layers.23.layer_norm1.weight",
+            ),
+            (
+                "model.diffusion_model.label_emb.0.2.bias",
+                "add_embedding.linear_2.bias",
+            ),
         ] {
             assert_eq!(name(key), expected, "{key}");
         }
@@ -361,7 +392,7 @@ mod tests {
     fn nonsense_is_unknown_and_training_is_unused() {
         for key in [
             "model.diffusion_model.input_blocks.x.0.op.weight",
-            "model.diffusion_model.label_emb.0.0.weight",
+            "model.diffusion_model.label_emb.weight",
             "model.diffusion_model.input_blocks.0.0.in_layers.0.weight",
             "first_stage_model.decoder.up.4.block.0.conv1.weight",
             "cond_stage_model.model.visual.proj",

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::single_file::SingleFile;
 use self::vae_files::VaeFiles;
-use super::Part;
+use super::{Family, Part};
 use crate::checkpoint::{self, Dtype, TensorHeader};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
@@ -25,12 +25,19 @@ use crate::schedule::SchedulerConfig;
 use crate::text::clip::{CLIPTextModel, ClipConfig};
 use crate::text::tokenizer::ClipTokenizer;
 
-/// The pipeline classes of diffusers whose folders this family draws from.
-const PIPELINES: &[&str] = &["StableDiffusionPipeline"];
-/// What is drawn where neither the person nor the model says.
-const STEPS: u32 = 25;
-const SAMPLE_SIZE: i64 = 64;
-const GUIDANCE_SCALE: f64 = 7.0;
+/// The pipeline classes of diffusers whose folders are opened. Those that need more than a prompt say so
+/// by their UNet's channels.
+const PIPELINES: &[&str] = &[
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionInstructPix2PixPipeline",
+    "LatentConsistencyModelPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLInstructPix2PixPipeline",
+];
 
 /// One part of a model on disk.
 #[derive(Clone, Debug)]
@@ -51,12 +58,17 @@ pub struct Component {
 }
 
 /// A model on disk whose configs were read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ModelFiles {
     pub path: PathBuf,
+    pub family: Family,
     pub unet: UNetConfig,
     pub vae: VaeConfig,
-    pub text_encoder: ClipConfig,
+    /// One or two, in the order in which their states are put together.
+    pub text_encoders: BTreeMap<Part, ClipConfig>,
+    /// Whether an empty negative prompt is zeros instead of a text's states: SDXL's
+    /// `force_zeros_for_empty_prompt`.
+    pub zeros_for_empty_prompt: bool,
     pub scheduler: SchedulerConfig,
     layout: Layout,
     /// Stands in for the model's own.
@@ -64,7 +76,7 @@ pub struct ModelFiles {
     easel: EaselJson,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Layout {
     Folder,
     SingleFile(SingleFile),
@@ -76,13 +88,15 @@ pub struct Inspection {
     pub card: ModelCard,
     /// `epsilon`, `v_prediction` or `sample`.
     pub prediction_type: String,
+    /// What drawing with it takes that Easel does not do.
+    pub needs: Option<String>,
     pub components: Vec<Component>,
     /// Tensors that belong to no network.
     pub unknown: Vec<String>,
 }
 
 /// `easel.json`, which a model's maker may put beside `model_index.json`; every key is optional.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct EaselJson {
     name: Option<String>,
@@ -94,7 +108,7 @@ struct EaselJson {
     backgrounds: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct EaselDefaults {
     steps: Option<u32>,
@@ -114,6 +128,27 @@ pub fn is_vae(path: &Path) -> bool {
 #[derive(Deserialize)]
 struct ModelIndex {
     _class_name: String,
+    force_zeros_for_empty_prompt: Option<bool>,
+    /// Library and class, or two nulls where the model has none.
+    text_encoder: Option<[Option<String>; 2]>,
+    text_encoder_2: Option<[Option<String>; 2]>,
+}
+
+impl ModelIndex {
+    /// The text encoders of the folder at `path`.
+    fn text_encoders(&self, path: &Path) -> Vec<Part> {
+        let there = |entry: &Option<[Option<String>; 2]>, part: Part| match entry {
+            Some([_, class]) => class.is_some(),
+            None => path.join(part.name()).is_dir(),
+        };
+        let second = there(&self.text_encoder_2, Part::TextEncoder2);
+        // A model without any is told that it lacks the first.
+        let first = !second || there(&self.text_encoder, Part::TextEncoder);
+        let both = [(Part::TextEncoder, first), (Part::TextEncoder2, second)];
+        both.into_iter()
+            .filter_map(|(part, is)| is.then_some(part))
+            .collect()
+    }
 }
 
 impl ModelFiles {
@@ -136,9 +171,17 @@ impl ModelFiles {
         let single = SingleFile::open(path)?;
         let files = Self {
             path: path.to_path_buf(),
+            family: single.generation.family(),
             unet: single.unet()?,
             vae: single.vae()?,
-            text_encoder: single.text_encoder()?,
+            text_encoders: single
+                .generation
+                .text_encoders()
+                .iter()
+                .map(|part| Ok((*part, single.text_encoder(*part)?)))
+                .collect::<Result<_>>()?,
+            // diffusers' own configs of both.
+            zeros_for_empty_prompt: single.generation.family() == Family::Xl,
             scheduler: single.scheduler()?,
             layout: Layout::SingleFile(single),
             other_vae: None,
@@ -162,7 +205,7 @@ impl ModelFiles {
             return Err(Error::model(
                 path,
                 format!(
-                    "it is made for {}; Easel draws with Stable Diffusion 1 and 2 ({})",
+                    "it is made for {}; Easel draws with Stable Diffusion 1, 2 and XL ({})",
                     index._class_name,
                     PIPELINES.join(", ")
                 ),
@@ -175,10 +218,21 @@ impl ModelFiles {
             EaselJson::default()
         };
         let scheduler_path = path.join("scheduler/scheduler_config.json");
+        let unet = UNetConfig::read(&path.join("unet/config.json"))?;
+        let encoders = index.text_encoders(path);
+        let family = Family::of(&unet, &encoders);
+        let config_of = |part: Part| {
+            let config = ClipConfig::read(&path.join(part.name()).join("config.json"))?;
+            Ok((part, config))
+        };
         let files = Self {
-            unet: UNetConfig::read(&path.join("unet/config.json"))?,
+            family,
+            unet,
             vae: VaeConfig::read(&path.join("vae/config.json"))?,
-            text_encoder: ClipConfig::read(&path.join("text_encoder/config.json"))?,
+            text_encoders: encoders.into_iter().map(config_of).collect::<Result<_>>()?,
+            zeros_for_empty_prompt: index
+                .force_zeros_for_empty_prompt
+                .unwrap_or(family == Family::Xl),
             scheduler: SchedulerConfig::from_json(&read(&scheduler_path)?)
                 .map_err(|error| within(&scheduler_path, error))?,
             layout: Layout::Folder,
@@ -209,7 +263,16 @@ impl ModelFiles {
                 ),
             ));
         }
-        self.vae = other.config.clone();
+        // A file without a config says nothing of the scale: it is made for this family.
+        let scaling_factor = match other.path.is_dir() {
+            true => other.config.scaling_factor,
+            false => self.vae.scaling_factor,
+        };
+        self.vae = VaeConfig {
+            scaling_factor,
+            force_upcast: self.vae.force_upcast,
+            ..other.config.clone()
+        };
         self.other_vae = Some(other);
         Ok(self)
     }
@@ -244,13 +307,13 @@ impl ModelFiles {
             path: (!shipped).then(|| self.path.clone()),
             name: self.easel.name.clone().unwrap_or_else(own_name),
             description: self.easel.description.clone(),
-            family: self.family().to_owned(),
+            family: self.family.name().to_owned(),
             size_bytes,
             picture: None,
             sha256: None,
             defaults: self.defaults(),
             latent_factor: pixels(self.vae.factor()),
-            chunk_tokens: pixels(self.text_encoder.max_position_embeddings - 2),
+            chunk_tokens: pixels(self.longest_text() - 2),
             examples: self.easel.examples.clone(),
             concepts: self.easel.concepts.clone(),
             styles: self.easel.styles.clone(),
@@ -258,16 +321,72 @@ impl ModelFiles {
         })
     }
 
-    /// The tokenizer that the text encoder was trained with.
+    /// The networks that the model has.
+    pub fn parts(&self) -> Vec<Part> {
+        let encoders = self.text_encoders.keys().copied();
+        [Part::Unet, Part::Vae]
+            .into_iter()
+            .chain(encoders)
+            .collect()
+    }
+
+    /// Tokens of the shortest of its text encoders' longest texts, with both markers.
+    fn longest_text(&self) -> i64 {
+        let lengths = self.text_encoders.values();
+        lengths
+            .map(|encoder| encoder.max_position_embeddings)
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// The tokenizer of the first text encoder, for counting: SDXL's two have the same words.
+    ///
+    /// Errors: as [`Self::tokenizer_of`].
+    pub fn tokenizer(&self) -> Result<ClipTokenizer> {
+        let first = self.text_encoders.keys().next().copied();
+        self.tokenizer_of(first.unwrap_or(Part::TextEncoder))
+    }
+
+    /// The tokenizer that a text encoder was trained with.
     ///
     /// Errors: [`Error::Model`] naming the file that is missing or wrong.
-    pub fn tokenizer(&self) -> Result<ClipTokenizer> {
-        let length = self.text_encoder.max_position_embeddings;
-        let length = usize::try_from(length).unwrap_or_default();
+    pub fn tokenizer_of(&self, encoder: Part) -> Result<ClipTokenizer> {
+        let length = usize::try_from(self.longest_text()).unwrap_or_default();
         match &self.layout {
-            Layout::Folder => ClipTokenizer::from_folder(&self.path.join("tokenizer"), length),
-            Layout::SingleFile(single) => ClipTokenizer::clip(length, single.generation.pad()),
+            Layout::Folder => {
+                ClipTokenizer::from_folder(&self.path.join(encoder.tokenizer_folder()), length)
+            }
+            Layout::SingleFile(single) => {
+                ClipTokenizer::clip(length, single.generation.pad(encoder))
+            }
         }
+    }
+
+    /// How many numbers about the picture the UNet takes, where it takes some: 6, or 5 of the refiner.
+    pub fn time_ids(&self) -> Option<i64> {
+        let added = self.unet.added?;
+        let pooled = self.text_encoders.get(&Part::TextEncoder2)?.projection_dim;
+        Some((added.input_dim - pooled) / added.time_embed_dim)
+    }
+
+    /// What drawing with it takes that Easel does not do, in words.
+    pub fn needs(&self) -> Option<String> {
+        let (latents, channels) = (self.vae.latent_channels, self.unet.in_channels);
+        let what = match channels - latents {
+            0 => return None,
+            more if more == latents + 1 => {
+                "it fills in masked parts of a picture (inpainting): beside the prompt it needs a \
+                 picture and a mask"
+            }
+            more if more == latents => {
+                "it changes a picture as told (instruct-pix2pix): beside the prompt it needs a picture"
+            }
+            _ => "beside the prompt it needs more than Easel gives a model",
+        };
+        Some(format!(
+            "{what}, which Easel does not give it yet. Its UNet takes {channels} channels, {latents} of \
+             them for what is drawn. Choose a model that draws from words alone"
+        ))
     }
 
     /// Everything `easel inspect` prints; reads file headers only.
@@ -277,7 +396,9 @@ impl ModelFiles {
         Ok(Inspection {
             card: self.card(shipped)?,
             prediction_type: self.scheduler.prediction_type.name().to_owned(),
-            components: Part::ALL
+            needs: self.needs(),
+            components: self
+                .parts()
                 .into_iter()
                 .map(|part| self.component(part))
                 .collect::<Result<_>>()?,
@@ -320,7 +441,22 @@ impl ModelFiles {
         match part {
             Part::Unet => UNet2DConditionModel::new(self.unet.clone(), weights).map(drop),
             Part::Vae => AutoencoderKL::new(self.vae.clone(), weights).map(drop),
-            Part::TextEncoder => CLIPTextModel::new(self.text_encoder.clone(), weights).map(drop),
+            Part::TextEncoder | Part::TextEncoder2 => self.build_encoder(part, weights).map(drop),
+        }
+    }
+
+    /// Builds a text encoder.
+    ///
+    /// Errors: as [`CLIPTextModel::new`].
+    pub fn build_encoder(&self, part: Part, weights: &Weights) -> Result<CLIPTextModel> {
+        let config = self
+            .text_encoders
+            .get(&part)
+            .cloned()
+            .ok_or_else(|| Error::model(&self.path, format!("it has no {}", part.words())))?;
+        match part {
+            Part::TextEncoder2 => CLIPTextModel::with_projection(config, weights),
+            Part::TextEncoder | Part::Unet | Part::Vae => CLIPTextModel::new(config, weights),
         }
     }
 
@@ -360,7 +496,7 @@ impl ModelFiles {
     fn all_files(&self) -> Result<Vec<PathBuf>> {
         match &self.layout {
             Layout::Folder => {
-                let files = Part::ALL.into_iter().map(|part| self.files(part));
+                let files = self.parts().into_iter().map(|part| self.files(part));
                 Ok(files.collect::<Result<Vec<_>>>()?.concat())
             }
             Layout::SingleFile(single) => Ok(vec![single.file.clone()]),
@@ -375,25 +511,15 @@ impl ModelFiles {
         first.ok_or_else(|| Error::model(&self.path, "it has no UNet weights"))
     }
 
-    fn family(&self) -> &'static str {
-        if let Layout::SingleFile(single) = &self.layout {
-            return single.generation.name();
-        }
-        match self.unet.cross_attention_dim {
-            768 => "Stable Diffusion 1",
-            1024 => "Stable Diffusion 2",
-            _ => "Stable Diffusion",
-        }
-    }
-
     /// The family's defaults under what `easel.json` says.
     fn defaults(&self) -> ModelDefaults {
         let said = &self.easel.defaults;
-        let native = self.unet.sample_size.unwrap_or([SAMPLE_SIZE; 2]);
+        let family = self.family.defaults(&self.unet, &self.scheduler);
+        let native = self.unet.sample_size.unwrap_or([family.sample_size; 2]);
         let [height_px, width_px] = native.map(|side| pixels(side * self.vae.factor()));
         ModelDefaults {
-            steps: said.steps.unwrap_or(STEPS),
-            guidance_scale: said.guidance.unwrap_or(GUIDANCE_SCALE),
+            steps: said.steps.unwrap_or(family.steps),
+            guidance_scale: said.guidance.unwrap_or(family.guidance_scale),
             sampler: said
                 .sampler
                 .unwrap_or_else(|| self.scheduler.default_sampler()),
@@ -407,19 +533,38 @@ impl ModelFiles {
     fn check_parts_fit(&self) -> Result<()> {
         let wrong = |why: String| Err(Error::model(&self.path, why));
         let (latents, channels) = (self.vae.latent_channels, self.unet.in_channels);
-        if channels != latents {
+        if channels < latents || self.unet.out_channels != latents {
             return wrong(format!(
-                "its UNet takes {channels} channels and its VAE makes {latents}: \
-                 models for inpainting or editing are not drawn with yet"
+                "its UNet takes {channels} channels and gives {}, its VAE's latents have {latents}",
+                self.unet.out_channels
             ));
         }
-        let (text, cross) = (self.text_encoder.hidden_size, self.unet.cross_attention_dim);
+        let encoders = self.text_encoders.values();
+        let text: i64 = encoders.map(|encoder| encoder.hidden_size).sum();
+        let cross = self.unet.cross_attention_dim;
         if text != cross {
             return wrong(format!(
-                "its text encoder gives {text} values a token and its UNet takes {cross}"
+                "its text encoders give {text} values a token and its UNet takes {cross}"
             ));
         }
-        Ok(())
+        match (self.unet.added, self.time_ids()) {
+            (None, _) => Ok(()),
+            (Some(added), Some(count @ (5 | 6)))
+                if self
+                    .text_encoders
+                    .get(&Part::TextEncoder2)
+                    .is_some_and(|encoder| {
+                        encoder.projection_dim + count * added.time_embed_dim == added.input_dim
+                    }) =>
+            {
+                Ok(())
+            }
+            (Some(added), _) => wrong(format!(
+                "its UNet takes {} values beside the text's state, which are not a pooled text's and 5 or \
+                 6 numbers about the picture",
+                added.input_dim
+            )),
+        }
     }
 }
 

@@ -14,21 +14,23 @@ use serde_json::json;
 use super::ldm::{self, LdmNames, Meaning};
 use crate::checkpoint::{self, Piece, TensorHeader};
 use crate::error::{Error, Result};
-use crate::families::Part;
+use crate::families::{Family, Part};
 use crate::models::unet::UNetConfig;
 use crate::models::vae::VaeConfig;
 use crate::schedule::{PredictionType, SchedulerConfig};
 use crate::text::clip::ClipConfig;
 use crate::text::tokenizer::ClipPad;
 
-/// Both of CLIP's text encoders have heads of this width.
+/// All of CLIP's text encoders have heads of this width.
 const CLIP_HEAD: i64 = 64;
-/// Stable Diffusion 1's UNet has so many heads everywhere; 2's has heads of this width.
+/// Stable Diffusion 1's UNet has so many heads everywhere; the later ones' have heads of this width.
 const SD1_HEADS: i64 = 8;
 const SD2_HEAD: i64 = 64;
+/// Width of each embedded number about the picture: SDXL's.
+const XL_TIME_EMBED: i64 = 256;
 
 /// A checkpoint whose header was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SingleFile {
     pub file: PathBuf,
     pub generation: Generation,
@@ -38,31 +40,52 @@ pub(super) struct SingleFile {
     /// Tensors that are no part of such a model.
     pub unknown: Vec<String>,
     prediction: PredictionType,
+    /// Whether the last noise level of its training was pure noise.
+    zero_snr: bool,
 }
 
-/// Which text encoder a model was trained with decides the rest.
+/// Which text encoders a model was trained with decides the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Generation {
     /// OpenAI's CLIP.
     One,
     /// OpenCLIP.
     Two,
+    /// Both.
+    Xl,
+    /// The larger OpenCLIP alone.
+    XlRefiner,
 }
 
 impl Generation {
-    pub fn name(self) -> &'static str {
+    pub fn family(self) -> Family {
         match self {
-            Self::One => "Stable Diffusion 1",
-            Self::Two => "Stable Diffusion 2",
+            Self::One => Family::StableDiffusion1,
+            Self::Two => Family::StableDiffusion2,
+            Self::Xl => Family::Xl,
+            Self::XlRefiner => Family::XlRefiner,
         }
     }
 
-    /// What the text encoder was trained to see after the end of a prompt.
-    pub fn pad(self) -> ClipPad {
+    /// Its text encoders.
+    pub fn text_encoders(self) -> &'static [Part] {
         match self {
-            Self::One => ClipPad::EndMarker,
-            Self::Two => ClipPad::Zero,
+            Self::One | Self::Two => &[Part::TextEncoder],
+            Self::Xl => &[Part::TextEncoder, Part::TextEncoder2],
+            Self::XlRefiner => &[Part::TextEncoder2],
         }
+    }
+
+    /// What a text encoder was trained to see after the end of a prompt.
+    pub fn pad(self, encoder: Part) -> ClipPad {
+        match (self, encoder) {
+            (Self::Two, _) | (_, Part::TextEncoder2) => ClipPad::Zero,
+            (Self::One | Self::Xl | Self::XlRefiner, _) => ClipPad::EndMarker,
+        }
+    }
+
+    fn is_xl(self) -> bool {
+        matches!(self, Self::Xl | Self::XlRefiner)
     }
 }
 
@@ -76,6 +99,7 @@ impl SingleFile {
         let generation = generation(keys()).map_err(|why| Error::model(file, why))?;
         let names = LdmNames::of(keys());
         let prediction = prediction(file, generation, &stored)?;
+        let zero_snr = is_marked(&stored, "ztsnr");
         let mut headers: BTreeMap<Part, Vec<TensorHeader>> = BTreeMap::new();
         let mut unknown = Vec::new();
         for header in stored {
@@ -95,6 +119,7 @@ impl SingleFile {
             headers,
             unknown,
             prediction,
+            zero_snr,
         })
     }
 
@@ -115,68 +140,94 @@ impl SingleFile {
         let shapes = self.shapes(Part::Unet);
         let mut channels = Vec::new();
         let mut heads = Vec::new();
-        let (mut down, mut up, mut depths) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut down, mut up) = (Vec::new(), Vec::new());
+        let (mut depths, mut depths_up) = (Vec::new(), Vec::new());
         while let Some(width) = shapes.first(&format!(
             "down_blocks.{}.resnets.0.conv2.weight",
             channels.len()
         )) {
             let block = channels.len();
-            let depth = shapes.count(&format!(
-                "down_blocks.{block}.attentions.0.transformer_blocks"
-            ));
-            down.push(if depth > 0 {
+            let (name, name_up) = (format!("down_blocks.{block}"), format!("up_blocks.{block}"));
+            down.push(if shapes.has_attention(&name) {
                 "CrossAttnDownBlock2D"
             } else {
                 "DownBlock2D"
             });
-            up.push(
-                if shapes.count(&format!("up_blocks.{block}.attentions")) > 0 {
-                    "CrossAttnUpBlock2D"
-                } else {
-                    "UpBlock2D"
-                },
-            );
-            depths.push(depth.max(1));
+            up.push(if shapes.has_attention(&name_up) {
+                "CrossAttnUpBlock2D"
+            } else {
+                "UpBlock2D"
+            });
+            depths.push(shapes.depths(&name));
+            depths_up.push(shapes.depths(&name_up));
             heads.push(match self.generation {
                 Generation::One => SD1_HEADS,
-                Generation::Two => (width / SD2_HEAD).max(1),
+                _ => (width / SD2_HEAD).max(1),
             });
             channels.push(width);
         }
-        // A block without attention has no depth of its own; the middle takes the last one's.
+        // A block without attention has no depths of its own; the middle takes the last one's first.
         let middle = shapes.count("mid_block.attentions.0.transformer_blocks");
-        if let Some(last) = depths.last_mut() {
-            *last = middle.max(1);
+        if let Some(first) = depths.last_mut().and_then(|depths| depths.first_mut()) {
+            *first = middle.max(*first);
         }
-        let native_px = match (self.generation, self.prediction) {
-            (Generation::Two, PredictionType::VPrediction) => 768,
-            _ => 512,
-        };
-        let native = native_px / self.vae_factor();
+        let native = self.native_px() / self.vae_factor();
         let config = json!({
             "in_channels": shapes.second("conv_in.weight"),
             "out_channels": shapes.first("conv_out.weight"),
             "sample_size": native.max(1),
             "block_out_channels": channels,
             "down_block_types": down,
+            "mid_block_type": match shapes.count("mid_block.resnets") {
+                0 => None,
+                1 => Some("UNetMidBlock2D"),
+                _ => Some("UNetMidBlock2DCrossAttn"),
+            },
             "up_block_types": up,
             "layers_per_block": shapes.count("down_blocks.0.resnets"),
             "transformer_layers_per_block": depths,
+            "reverse_transformer_layers_per_block": depths_up,
             "attention_head_dim": heads,
             "cross_attention_dim": shapes.ending_with("attn2.to_k.weight"),
+            "addition_embed_type": self.generation.is_xl().then_some("text_time"),
+            "addition_time_embed_dim": XL_TIME_EMBED,
+            "projection_class_embeddings_input_dim":
+                shapes.second("add_embedding.linear_1.weight").unwrap_or_default(),
         });
         UNetConfig::parse(&self.file, config.to_string().as_bytes())
     }
 
-    pub fn vae(&self) -> Result<VaeConfig> {
-        vae_config(&self.file, self.headers(Part::Vae))
+    /// The side of the pictures that it was trained on.
+    fn native_px(&self) -> i64 {
+        match (self.generation, self.prediction) {
+            (Generation::Xl | Generation::XlRefiner, _) => 1024,
+            (Generation::Two, PredictionType::VPrediction) => 768,
+            (Generation::One | Generation::Two, _) => 512,
+        }
     }
 
-    pub fn text_encoder(&self) -> Result<ClipConfig> {
-        let shapes = self.shapes(Part::TextEncoder);
+    pub fn vae(&self) -> Result<VaeConfig> {
+        let config = vae_config(&self.file, self.headers(Part::Vae))?;
+        Ok(match self.generation.is_xl() {
+            true => VaeConfig {
+                scaling_factor: 0.13025,
+                force_upcast: true,
+                ..config
+            },
+            false => config,
+        })
+    }
+
+    /// Of one of the generation's text encoders.
+    pub fn text_encoder(&self, part: Part) -> Result<ClipConfig> {
+        let shapes = self.shapes(part);
         let width = shapes
             .first("text_model.final_layer_norm.weight")
             .unwrap_or_default();
+        let quick = match (self.generation, part) {
+            (Generation::Two, _) | (_, Part::TextEncoder2) => false,
+            (Generation::One | Generation::Xl | Generation::XlRefiner, _) => true,
+        };
         let config = json!({
             "vocab_size": shapes.first("text_model.embeddings.token_embedding.weight"),
             "max_position_embeddings": shapes.first("text_model.embeddings.position_embedding.weight"),
@@ -184,10 +235,8 @@ impl SingleFile {
             "intermediate_size": shapes.first("text_model.encoder.layers.0.mlp.fc1.weight"),
             "num_hidden_layers": shapes.count("text_model.encoder.layers"),
             "num_attention_heads": (width / CLIP_HEAD).max(1),
-            "hidden_act": match self.generation {
-                Generation::One => "quick_gelu",
-                Generation::Two => "gelu",
-            },
+            "hidden_act": if quick { "quick_gelu" } else { "gelu" },
+            "projection_dim": shapes.first("text_projection.weight").unwrap_or(width),
         });
         ClipConfig::parse(&self.file, config.to_string().as_bytes())
     }
@@ -197,6 +246,7 @@ impl SingleFile {
             "_class_name": match self.generation {
                 Generation::One => "PNDMScheduler",
                 Generation::Two => "DDIMScheduler",
+                Generation::Xl | Generation::XlRefiner => "EulerDiscreteScheduler",
             },
             "beta_start": 0.00085,
             "beta_end": 0.012,
@@ -206,6 +256,9 @@ impl SingleFile {
             "set_alpha_to_one": false,
             "clip_sample": false,
             "prediction_type": self.prediction.name(),
+            "rescale_betas_zero_snr": self.zero_snr,
+            // Pure noise is where such a model has to begin (2305.08891, section 3.3).
+            "timestep_spacing": if self.zero_snr { "trailing" } else { "leading" },
         });
         SchedulerConfig::from_json(&config.to_string())
     }
@@ -263,6 +316,20 @@ impl Shapes<'_> {
         self.find(|known| known.ends_with(ending))?.get(1).copied()
     }
 
+    /// Whether the block `name` has transformers.
+    fn has_attention(&self, name: &str) -> bool {
+        self.count(&format!("{name}.attentions")) > 0
+    }
+
+    /// How deep the transformer after each residual block of the block `name` is; 1 where there is none.
+    fn depths(&self, name: &str) -> Vec<i64> {
+        let layers = self.count(&format!("{name}.resnets"));
+        (0..layers)
+            .map(|layer| self.count(&format!("{name}.attentions.{layer}.transformer_blocks")))
+            .map(|depth| depth.max(1))
+            .collect()
+    }
+
     /// How long the numbered list `name` is: one more than its highest number.
     fn count(&self, name: &str) -> i64 {
         let numbers = self.0.iter().filter_map(|header| {
@@ -293,9 +360,11 @@ pub(super) fn cut(stored: &TensorHeader, piece: &Piece) -> TensorHeader {
 /// Which generation a checkpoint with these keys is, or why it is none.
 fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generation, String> {
     let any = |prefix: &str| keys.clone().any(|key| key.starts_with(prefix));
-    // The first that fits: SDXL's keys contain Stable Diffusion 1's UNet.
     let others = [
-        ("conditioner.embedders.", "Stable Diffusion XL"),
+        (
+            "edm_mean",
+            "Playground 2.5 (trained on noise levels of its own)",
+        ),
         ("model.diffusion_model.joint_blocks.", "Stable Diffusion 3"),
         ("joint_blocks.", "the network of Stable Diffusion 3"),
         ("model.diffusion_model.double_blocks.", "Flux"),
@@ -315,17 +384,21 @@ fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generat
     if !any(ldm::VAE) {
         return Err("it holds a UNet without a VAE (first_stage_model)".to_owned());
     }
-    match (any(ldm::CLIP), any(ldm::OPEN_CLIP)) {
-        (true, _) => Ok(Generation::One),
-        (false, true) => Ok(Generation::Two),
-        (false, false) => {
-            Err("it holds a UNet without a text encoder (cond_stage_model)".to_owned())
-        }
-    }
+    // SDXL's keys contain Stable Diffusion 1's UNet.
+    let generations = [
+        (ldm::XL_OPEN_CLIP, Generation::Xl),
+        (ldm::REFINER_OPEN_CLIP, Generation::XlRefiner),
+        (ldm::CLIP, Generation::One),
+        (ldm::OPEN_CLIP, Generation::Two),
+    ];
+    let found = generations.iter().find(|(prefix, _)| any(prefix));
+    found.map(|(_, generation)| *generation).ok_or_else(|| {
+        "it holds a UNet without a text encoder (cond_stage_model or conditioner)".to_owned()
+    })
 }
 
 /// What the UNet predicts. Of the file `NAME.yaml` beside it, which A1111 reads too; of a marker
-/// among the tensors; else what diffusers takes: the noise for Stable Diffusion 1, v for 2.
+/// among the tensors; else what diffusers takes: v for Stable Diffusion 2, the noise for the others.
 fn prediction(
     file: &Path,
     generation: Generation,
@@ -334,11 +407,17 @@ fn prediction(
     if let Some(said) = prediction_of_yaml(&file.with_extension("yaml"))? {
         return Ok(said);
     }
-    let marked = stored.iter().any(|header| header.name == "v_pred");
-    Ok(match generation {
-        Generation::One if !marked => PredictionType::Epsilon,
-        _ => PredictionType::VPrediction,
+    Ok(match (generation, is_marked(stored, "v_pred")) {
+        (Generation::Two, _) | (_, true) => PredictionType::VPrediction,
+        (Generation::One | Generation::Xl | Generation::XlRefiner, false) => {
+            PredictionType::Epsilon
+        }
     })
+}
+
+/// Whether there is a tensor of this name, which other programs read as a mark.
+fn is_marked(stored: &[TensorHeader], mark: &str) -> bool {
+    stored.iter().any(|header| header.name == mark)
 }
 
 /// `parameterization` of a training config: `"v"`, `"eps"` or `"x0"`, the noise where it is absent.
@@ -381,8 +460,15 @@ mod tests {
         let open_clip = "cond_stage_model.model.ln_final.weight";
         assert_eq!(of(&[clip, vae, unet]), Ok(Generation::One));
         assert_eq!(of(&[open_clip, vae, unet]), Ok(Generation::Two));
+        let xl = [
+            "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight",
+            "conditioner.embedders.1.model.ln_final.weight",
+        ];
+        assert_eq!(of(&[xl[0], xl[1], vae, unet]), Ok(Generation::Xl));
+        let refiner = "conditioner.embedders.0.model.ln_final.weight";
+        assert_eq!(of(&[refiner, vae, unet]), Ok(Generation::XlRefiner));
         for (keys, word) in [
-            (&[unet, vae, "conditioner.embedders.0.x"][..], "XL"),
+            (&[unet, vae, "edm_mean"][..], "Playground"),
             (&[unet, vae], "text encoder"),
             (&[unet, clip], "VAE"),
             (&[vae, clip], "UNet"),

@@ -13,7 +13,7 @@ use crate::families::Part;
 use crate::models::vae::VaeConfig;
 
 /// A VAE whose headers were read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct VaeFiles {
     pub path: PathBuf,
     pub config: VaeConfig,

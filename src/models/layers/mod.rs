@@ -24,5 +24,5 @@ pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
 pub use resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D};
 pub use strips::Strips;
-pub use time::{TimestepEmbedding, Timesteps};
+pub use time::{TimestepEmbedding, Timesteps, embed_guidance_scale};
 pub use weights::{Scope, Weights};

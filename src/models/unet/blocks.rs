@@ -22,13 +22,14 @@ impl Layer {
         scope: &Scope,
         index: usize,
         in_channels: i64,
-        spec: BlockSpec,
+        spec: &BlockSpec,
         resnet: ResnetConfig,
     ) -> Result<Self> {
         let attentions = scope.child("attentions").index(index);
         let attention = spec
-            .transformer
-            .map(|t| Transformer2DModel::new(&attentions, spec.channels, resnet.groups, t))
+            .transformers
+            .get(index)
+            .map(|t| Transformer2DModel::new(&attentions, spec.channels, resnet.groups, *t))
             .transpose()?;
         let resnets = scope.child("resnets").index(index);
         Ok(Self {
@@ -62,7 +63,7 @@ impl DownBlock {
             let scope = scope.index(index);
             let mut layers = Vec::new();
             for layer in 0..spec.layers as usize {
-                layers.push(Layer::new(&scope, layer, in_channels, *spec, resnet)?);
+                layers.push(Layer::new(&scope, layer, in_channels, spec, resnet)?);
                 in_channels = spec.channels;
             }
             let sampler = scope.child("downsamplers").index(0);
@@ -155,13 +156,7 @@ impl UpBlock {
             let mut layers = Vec::new();
             for layer in 0..spec.layers as usize {
                 let skip = skip_channels.pop().unwrap_or_default();
-                layers.push(Layer::new(
-                    &scope,
-                    layer,
-                    in_channels + skip,
-                    *spec,
-                    resnet,
-                )?);
+                layers.push(Layer::new(&scope, layer, in_channels + skip, spec, resnet)?);
                 in_channels = spec.channels;
             }
             let upsampler = (index + 1 < config.up_blocks.len())

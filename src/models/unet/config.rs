@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::error::Result;
@@ -22,6 +23,10 @@ pub struct UNetConfig {
     pub flip_sin_to_cos: bool,
     pub freq_shift: f64,
     pub time_embed_dim: i64,
+    /// Width of the embedded guidance scale that a distilled network takes, where it takes one.
+    pub time_cond_proj_dim: Option<i64>,
+    /// What is added to the time embedding, where something is: SDXL.
+    pub added: Option<AddedSpec>,
     pub activation: Activation,
     pub norm_num_groups: i64,
     pub norm_eps: f64,
@@ -39,14 +44,23 @@ pub struct UNetConfig {
     pub up_blocks: Vec<BlockSpec>,
 }
 
-/// A block of the way down or up.
+/// SDXL's second embedding (`addition_embed_type` "text_time"): a pooled text and some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddedSpec {
+    /// Width of each embedded number.
+    pub time_embed_dim: i64,
+    /// Width of the pooled text and all numbers together.
+    pub input_dim: i64,
+}
+
+/// A block of the way down or up.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockSpec {
     pub channels: i64,
     /// Residual blocks.
     pub layers: i64,
-    /// What follows each of them, in a block with cross-attention.
-    pub transformer: Option<TransformerSpec>,
+    /// What follows each of them, in a block with cross-attention; empty in a plain one.
+    pub transformers: Vec<TransformerSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +111,11 @@ impl UNetConfig {
                 None => 4 * first_channels,
                 Some(dim) => f.check_size("time_embedding_dim", dim)?,
             },
+            time_cond_proj_dim: match f.take("time_cond_proj_dim", None::<i64>, NUMBER)? {
+                None => None,
+                Some(dim) => Some(f.check_size("time_cond_proj_dim", dim)?),
+            },
+            added: added(f)?,
             activation: f.activation("act_fn")?,
             norm_num_groups: f.size("norm_num_groups", 32)?,
             norm_eps: f.take("norm_eps", 1e-5, NUMBER)?,
@@ -126,12 +145,10 @@ fn refuse_what_is_not_built(f: &mut Fields) -> Result<()> {
         "num_attention_heads",
         "class_embed_type",
         "num_class_embeds",
-        "addition_embed_type",
         "encoder_hid_dim",
         "encoder_hid_dim_type",
         "time_embedding_act_fn",
         "timestep_post_act",
-        "time_cond_proj_dim",
         "cross_attention_norm",
     ] {
         f.only(name, json!(null))?;
@@ -145,10 +162,8 @@ fn refuse_what_is_not_built(f: &mut Fields) -> Result<()> {
     f.harmless(&[
         // Training only.
         "dropout",
-        // Belong to embeddings that are refused above.
+        // Belongs to an embedding that is refused.
         "addition_embed_type_num_heads",
-        "addition_time_embed_dim",
-        "projection_class_embeddings_input_dim",
         // `UNetMidBlock2DSimpleCrossAttn` only.
         "mid_block_only_cross_attention",
         // Both ways compute the same: a convolution with a kernel of one is a linear map of tokens.
@@ -159,30 +174,87 @@ fn refuse_what_is_not_built(f: &mut Fields) -> Result<()> {
     Ok(())
 }
 
+fn added(f: &mut Fields) -> Result<Option<AddedSpec>> {
+    let kind = f.take("addition_embed_type", None::<String>, "a name was expected")?;
+    let numbers = [
+        "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
+    ];
+    match kind.as_deref() {
+        None => {
+            f.harmless(&numbers);
+            Ok(None)
+        }
+        Some("text_time") => {
+            let [time_embed_dim, input_dim] = numbers;
+            Ok(Some(AddedSpec {
+                // Neither has a default.
+                time_embed_dim: f.size(time_embed_dim, 0)?,
+                input_dim: f.size(input_dim, 0)?,
+            }))
+        }
+        Some(other) => Err(f.refuse("addition_embed_type", other, "only text_time is")),
+    }
+}
+
 /// What the config says of each block of the way down, whether it has cross-attention or not.
 struct Block {
     channels: i64,
     layers: i64,
     transformer: TransformerSpec,
+    /// How deep the transformer after each residual block is.
+    depths: PerBlock<i64>,
 }
+
+impl Block {
+    /// The transformers of a block with cross-attention of so many layers.
+    fn transformers(
+        &self,
+        f: &Fields,
+        name: &str,
+        layers: i64,
+        depths: &PerBlock<i64>,
+    ) -> Result<Vec<TransformerSpec>> {
+        let depths = f.each(name, depths.clone(), layers as usize)?;
+        let one = |depth| {
+            Ok(TransformerSpec {
+                layers: f.check_size(name, depth)?,
+                ..self.transformer
+            })
+        };
+        depths.into_iter().map(one).collect()
+    }
+}
+
+/// One depth for all blocks, or for each block one for all its layers or one for each.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Depths {
+    All(i64),
+    Each(Vec<PerBlock<i64>>),
+}
+
+const DEPTHS: &str = "transformer_layers_per_block";
+const DEPTHS_UP: &str = "reverse_transformer_layers_per_block";
 
 fn blocks(f: &mut Fields) -> Result<Vec<Block>> {
     let channels = f.size_list("block_out_channels", &[320, 640, 1280, 1280])?;
     let count = channels.len();
     let layers = f.sizes("layers_per_block", 2, count)?;
-    let transformer_layers = f.sizes("transformer_layers_per_block", 1, count)?;
+    let expected = "whole numbers, one or a list for each block, were expected";
+    let depths = f.take(DEPTHS, Depths::All(1), expected)?;
+    let depths = match depths {
+        Depths::All(depth) => vec![PerBlock::One(depth); count],
+        Depths::Each(depths) => f.each(DEPTHS, PerBlock::Each(depths), count)?,
+    };
     // diffusers calls the number of heads so, for compatibility (huggingface/diffusers#2011).
     let heads = f.sizes("attention_head_dim", 8, count)?;
     let only_cross_attention = f.take("only_cross_attention", PerBlock::One(false), BOOLEAN)?;
     let only_cross_attention = f.each("only_cross_attention", only_cross_attention, count)?;
     let cross_attention_dim = cross_attention_dim(f, count)?;
     let mut blocks = Vec::new();
-    let numbers = channels
-        .into_iter()
-        .zip(layers)
-        .zip(transformer_layers)
-        .zip(heads);
-    for ((((channels, layers), transformer_layers), heads), only_cross_attention) in
+    let numbers = channels.into_iter().zip(layers).zip(depths).zip(heads);
+    for ((((channels, layers), depths), heads), only_cross_attention) in
         numbers.zip(only_cross_attention)
     {
         if channels % heads != 0 {
@@ -192,8 +264,9 @@ fn blocks(f: &mut Fields) -> Result<Vec<Block>> {
         blocks.push(Block {
             channels,
             layers,
+            depths,
             transformer: TransformerSpec {
-                layers: transformer_layers,
+                layers: 1,
                 heads,
                 cross_attention_dim,
                 only_cross_attention,
@@ -217,39 +290,51 @@ fn down_blocks(f: &mut Fields, blocks: &[Block]) -> Result<Vec<BlockSpec>> {
     let names = ["DownBlock2D", "CrossAttnDownBlock2D"];
     let cross_attention = block_types(f, "down_block_types", default, names, blocks.len())?;
     let specs = blocks.iter().zip(cross_attention);
-    Ok(specs
-        .map(|(block, cross_attention)| BlockSpec {
+    let spec = |(block, cross_attention): (&Block, bool)| {
+        let transformers = || block.transformers(f, DEPTHS, block.layers, &block.depths);
+        Ok(BlockSpec {
             channels: block.channels,
             layers: block.layers,
-            transformer: cross_attention.then_some(block.transformer),
+            transformers: if cross_attention {
+                transformers()?
+            } else {
+                Vec::new()
+            },
         })
-        .collect())
+    };
+    specs.map(spec).collect()
 }
 
 fn up_blocks(f: &mut Fields, blocks: &[Block]) -> Result<Vec<BlockSpec>> {
     let default = [false, true, true, true];
     let names = ["UpBlock2D", "CrossAttnUpBlock2D"];
     let cross_attention = block_types(f, "up_block_types", default, names, blocks.len())?;
-    let name = "reverse_transformer_layers_per_block";
-    let mut specs = Vec::new();
-    for (block, cross_attention) in blocks.iter().rev().zip(cross_attention) {
-        specs.push(BlockSpec {
-            channels: block.channels,
-            layers: block.layers + 1,
-            transformer: cross_attention.then_some(block.transformer),
-        });
-    }
-    let expected = "a list of whole numbers was expected";
-    if let Some(layers) = f.take(name, None::<Vec<i64>>, expected)? {
-        let layers = f.each(name, PerBlock::Each(layers), blocks.len())?;
-        for (spec, layers) in specs.iter_mut().zip(layers) {
-            let layers = f.check_size(name, layers)?;
-            if let Some(transformer) = &mut spec.transformer {
-                transformer.layers = layers;
-            }
+    let expected = "a list for the blocks was expected";
+    let own = f.take(DEPTHS_UP, None::<Vec<PerBlock<i64>>>, expected)?;
+    let (name, depths) = match own {
+        Some(depths) => {
+            let depths = f.each(DEPTHS_UP, PerBlock::Each(depths), blocks.len())?;
+            (DEPTHS_UP, depths)
         }
-    }
-    Ok(specs)
+        None => {
+            let reversed = blocks.iter().rev().map(|block| block.depths.clone());
+            (DEPTHS, reversed.collect())
+        }
+    };
+    let specs = blocks.iter().rev().zip(cross_attention).zip(&depths);
+    let spec = |((block, cross_attention), depths): ((&Block, bool), _)| {
+        let layers = block.layers + 1;
+        Ok(BlockSpec {
+            channels: block.channels,
+            layers,
+            transformers: if cross_attention {
+                block.transformers(f, name, layers, depths)?
+            } else {
+                Vec::new()
+            },
+        })
+    };
+    specs.map(spec).collect()
 }
 
 /// Whether each block has cross-attention.
@@ -279,7 +364,12 @@ fn mid_block(f: &mut Fields, blocks: &[Block]) -> Result<MidSpec> {
     let kind = f.take("mid_block_type", default, "a name was expected")?;
     match (kind.as_deref(), blocks.last()) {
         (Some("UNetMidBlock2DCrossAttn"), Some(last)) => {
+            let depth = match &last.depths {
+                PerBlock::One(depth) => *depth,
+                PerBlock::Each(depths) => depths.first().copied().unwrap_or_default(),
+            };
             Ok(MidSpec::CrossAttention(TransformerSpec {
+                layers: f.check_size(DEPTHS, depth)?,
                 // diffusers does not hand it on to this block.
                 only_cross_attention: false,
                 ..last.transformer
@@ -346,11 +436,11 @@ mod tests {
         let config = parse(json!({})).unwrap();
         assert_eq!(config.down_blocks.len(), 4);
         assert_eq!(config.time_embed_dim, 1280);
-        let spec = config.down_blocks[2];
+        let spec = &config.down_blocks[2];
         assert_eq!((spec.channels, spec.layers), (1280, 2));
-        assert_eq!(spec.transformer.unwrap().heads, 8);
-        assert!(config.down_blocks[3].transformer.is_none());
-        assert!(config.up_blocks[0].transformer.is_none());
+        assert_eq!(spec.transformers[1].heads, 8);
+        assert!(config.down_blocks[3].transformers.is_empty());
+        assert!(config.up_blocks[0].transformers.is_empty());
         assert_eq!(config.up_blocks[3].layers, 3);
         assert_eq!(config.up_blocks[3].channels, 320);
     }
@@ -367,8 +457,8 @@ mod tests {
             "only_cross_attention": [true, false, true],
         }))
         .unwrap();
-        let up = config.up_blocks[2];
-        let transformer = up.transformer.unwrap();
+        let up = &config.up_blocks[2];
+        let transformer = up.transformers[0];
         assert_eq!((up.channels, up.layers), (32, 2));
         assert_eq!((transformer.heads, transformer.layers), (2, 5));
         assert!(transformer.only_cross_attention);
@@ -397,7 +487,7 @@ mod tests {
             "use_linear_projection": true,
         }))
         .unwrap();
-        let heads = |spec: &BlockSpec| spec.transformer.map(|spec| spec.heads);
+        let heads = |spec: &BlockSpec| spec.transformers.first().map(|spec| spec.heads);
         let down: Vec<_> = config.down_blocks.iter().map(heads).collect();
         let up: Vec<_> = config.up_blocks.iter().map(heads).collect();
         assert_eq!(down, [Some(5), Some(10), Some(20), None]);
@@ -407,12 +497,41 @@ mod tests {
     }
 
     #[test]
+    fn segminds_layers_have_depths_of_their_own() {
+        // SSD-1B.
+        let config = parse(json!({
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "attention_head_dim": [5, 10, 20],
+            "block_out_channels": [320, 640, 1280],
+            "cross_attention_dim": 2048,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "mid_block_type": "UNetMidBlock2D",
+            "projection_class_embeddings_input_dim": 2816,
+            "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+            "transformer_layers_per_block": [1, 2, 4],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        }))
+        .unwrap();
+        let depths = |spec: &BlockSpec| -> Vec<i64> {
+            spec.transformers.iter().map(|spec| spec.layers).collect()
+        };
+        let down: Vec<_> = config.down_blocks.iter().map(depths).collect();
+        let up: Vec<_> = config.up_blocks.iter().map(depths).collect();
+        assert_eq!(down, [vec![], vec![2, 2], vec![4, 4]]);
+        assert_eq!(up, [vec![4, 4, 10], vec![2, 1, 1], vec![]]);
+        assert_eq!(config.mid_block, MidSpec::Resnet);
+        let added = config.added.unwrap();
+        assert_eq!((added.time_embed_dim, added.input_dim), (256, 2816));
+    }
+
+    #[test]
     fn a_value_that_is_not_supported_is_named() {
         for (name, value) in [
             ("dual_cross_attention", json!(true)),
-            ("time_cond_proj_dim", json!(256)),
+            ("time_cond_proj_dim", json!(0)),
             ("class_embed_type", json!("timestep")),
-            ("addition_embed_type", json!("text_time")),
+            ("addition_embed_type", json!("image")),
             ("num_attention_heads", json!(8)),
             ("act_fn", json!("tanh")),
             ("norm_num_groups", json!(null)),
@@ -423,6 +542,10 @@ mod tests {
             ("layers_per_block", json!([2, 2])),
             ("cross_attention_dim", json!([1, 2, 3, 4])),
             ("transformer_layers_per_block", json!([[1], [1], [1], [1]])),
+            (
+                "reverse_transformer_layers_per_block",
+                json!([1, 1, [1, 1], 1]),
+            ),
             ("resnet_out_scale_factor", json!(0.5)),
             ("downsample_padding", json!(3)),
             ("_class_name", json!("AutoencoderKL")),

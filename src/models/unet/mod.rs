@@ -1,19 +1,22 @@
 //! `UNet2DConditionModel`: what the noise in the latents is, given a text and a noise level.
 //!
-//! Stable Diffusion 1.x and 2.x and everything of that shape; sizes come from `config.json`.
+//! Stable Diffusion 1.x, 2.x and XL and everything of that shape; sizes come from `config.json`.
 //! Source: diffusers `models/unets/unet_2d_condition.py` and `unet_2d_blocks.py`, 0.42.1.
 
+mod added;
 mod blocks;
 mod config;
 mod transformer;
 
 use tch::{Device, Kind, Tensor};
 
+use self::added::AddedEmbedding;
+pub use self::added::{Added, Conditioning};
 use self::blocks::{DownBlock, MidBlock, UpBlock};
-pub use self::config::{BlockSpec, MidSpec, TransformerSpec, UNetConfig};
+pub use self::config::{AddedSpec, BlockSpec, MidSpec, TransformerSpec, UNetConfig};
 use crate::error::{Error, Result};
 use crate::models::layers::{
-    Conv2d, GroupNorm, ResnetConfig, TimestepEmbedding, Timesteps, Weights,
+    Conv2d, GroupNorm, ResnetConfig, TimestepEmbedding, Timesteps, Weights, embed_guidance_scale,
 };
 
 /// The network; see the module.
@@ -23,6 +26,7 @@ pub struct UNet2DConditionModel {
     conv_in: Conv2d,
     time_proj: Timesteps,
     time_embedding: TimestepEmbedding,
+    added: Option<AddedEmbedding>,
     down_blocks: Vec<DownBlock>,
     mid_block: Option<MidBlock>,
     up_blocks: Vec<UpBlock>,
@@ -62,7 +66,16 @@ impl UNet2DConditionModel {
                 first,
                 c.time_embed_dim,
                 c.activation,
+            )?
+            .with_condition(
+                &root.child("time_embedding"),
+                first,
+                c.time_cond_proj_dim,
             )?,
+            added: c
+                .added
+                .map(|spec| AddedEmbedding::new(&root, spec, c, device))
+                .transpose()?,
             down_blocks: DownBlock::all(&root.child("down_blocks"), c, resnet)?,
             mid_block: MidBlock::new(&root.child("mid_block"), c.mid_block, last, resnet_mid)?,
             up_blocks: UpBlock::all(&root.child("up_blocks"), c, resnet)?,
@@ -101,21 +114,22 @@ impl UNet2DConditionModel {
     /// What the network predicts (epsilon, v or the sample: the scheduler's config knows).
     ///
     /// `sample`: `[batch, in_channels, height, width]`, any height and width; `timestep`: one for the
-    /// batch, may be fractional; `encoder_hidden_states`: `[batch, tokens, cross_attention_dim]`. All
-    /// in [`Self::kind`] on [`Self::device`]. Returns `[batch, out_channels, height, width]`.
+    /// batch, may be fractional; `conditioning`: the text's state alone, or more. All in
+    /// [`Self::kind`] on [`Self::device`]. Returns `[batch, out_channels, height, width]`.
     ///
-    /// Errors: [`Error::Shape`].
-    pub fn forward(
+    /// Errors: [`Error::Shape`], also where the network wants [`Added`] and there is none.
+    pub fn forward<'c>(
         &self,
         sample: &Tensor,
         timestep: f64,
-        encoder_hidden_states: &Tensor,
+        conditioning: impl Into<Conditioning<'c>>,
     ) -> Result<Tensor> {
+        let conditioning = conditioning.into();
+        let encoder_hidden_states = conditioning.encoder_hidden_states;
         self.check_shapes(sample, encoder_hidden_states)?;
         let activation = self.config.activation;
-        let temb = self.time_proj.forward(timestep).to_kind(self.kind());
         // Every block begins with the activation of this: once is enough.
-        let temb = activation.forward(self.time_embedding.forward(&temb));
+        let temb = activation.forward(self.time_embedding(timestep, &conditioning)?);
 
         let mut x = if self.config.center_input_sample {
             self.conv_in.forward(&(sample * 2.0 - 1.0))
@@ -134,6 +148,24 @@ impl UNet2DConditionModel {
         }
         let x = activation.forward(self.conv_norm_out.forward(&x));
         Ok(self.conv_out.forward(&x))
+    }
+
+    /// `[batch or 1, time_embed_dim]`, of everything that is not the picture nor the text's state.
+    fn time_embedding(&self, timestep: f64, conditioning: &Conditioning<'_>) -> Result<Tensor> {
+        let kind = self.kind();
+        let timestep = self.time_proj.forward(timestep).to_kind(kind);
+        let guidance = match (self.config.time_cond_proj_dim, conditioning.guidance_scale) {
+            (Some(dim), Some(scale)) => {
+                let embedded = embed_guidance_scale(scale, dim, self.device())?;
+                Some(embedded.to_kind(kind))
+            }
+            _ => None,
+        };
+        let temb = self.time_embedding.forward(&timestep, guidance.as_ref());
+        match &self.added {
+            None => Ok(temb),
+            Some(added) => Ok(temb + added.forward(conditioning.added.as_ref())?),
+        }
     }
 
     fn check_shapes(&self, sample: &Tensor, encoder_hidden_states: &Tensor) -> Result<()> {

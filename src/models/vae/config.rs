@@ -30,6 +30,8 @@ pub struct VaeConfig {
     /// One a latent channel, where there are some: they stand for both factors.
     pub latents_mean: Option<Vec<f64>>,
     pub latents_std: Option<Vec<f64>>,
+    /// It overflows in f16 (the class's own default says so of every VAE).
+    pub force_upcast: bool,
 }
 
 impl VaeConfig {
@@ -62,8 +64,8 @@ impl VaeConfig {
             json!(vec!["DownEncoderBlock2D"; blocks]),
         )?;
         f.only("up_block_types", json!(vec!["UpDecoderBlock2D"; blocks]))?;
-        // For tiling, and for pipelines of other families that decode in f32.
-        f.harmless(&["sample_size", "force_upcast"]);
+        // For tiling.
+        f.harmless(&["sample_size"]);
         let boolean = "true or false was expected";
         let config = Self {
             in_channels: f.size("in_channels", 3)?,
@@ -80,6 +82,7 @@ impl VaeConfig {
             shift_factor: f.take("shift_factor", None, "a number was expected")?,
             latents_mean: f.take("latents_mean", None, "a list of numbers was expected")?,
             latents_std: f.take("latents_std", None, "a list of numbers was expected")?,
+            force_upcast: f.take("force_upcast", true, boolean)?,
         };
         config.check_statistics(f)?;
         fields.finish()?;

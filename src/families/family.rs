@@ -1,0 +1,97 @@
+//! Which family a model is of, and what that decides where neither the person nor the model says.
+
+use super::Part;
+use crate::models::unet::UNetConfig;
+use crate::schedule::{SchedulerConfig, TimestepSpacing};
+
+/// The families of latent diffusion with a UNet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    StableDiffusion1,
+    StableDiffusion2,
+    /// Of that shape, with a text encoder of another width.
+    StableDiffusion,
+    Xl,
+    /// Finishes what SDXL began; draws alone too.
+    XlRefiner,
+}
+
+/// What a family draws where nothing is said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FamilyDefaults {
+    pub steps: u32,
+    pub guidance_scale: f64,
+    /// Sides of the latents, where the UNet's config does not say.
+    pub sample_size: i64,
+}
+
+impl Family {
+    /// Of a diffusers folder: what its UNet takes and which text encoders it has.
+    pub fn of(unet: &UNetConfig, text_encoders: &[Part]) -> Self {
+        match (unet.added, text_encoders, unet.cross_attention_dim) {
+            (Some(_), [Part::TextEncoder2], _) => Self::XlRefiner,
+            (Some(_), _, _) => Self::Xl,
+            (None, _, 768) => Self::StableDiffusion1,
+            (None, _, 1024) => Self::StableDiffusion2,
+            (None, _, _) => Self::StableDiffusion,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StableDiffusion1 => "Stable Diffusion 1",
+            Self::StableDiffusion2 => "Stable Diffusion 2",
+            Self::StableDiffusion => "Stable Diffusion",
+            Self::Xl => "Stable Diffusion XL",
+            Self::XlRefiner => "Stable Diffusion XL refiner",
+        }
+    }
+
+    pub fn is_xl(self) -> bool {
+        matches!(self, Self::Xl | Self::XlRefiner)
+    }
+
+    /// The last of the text encoder's layers that is ever listened to, counted from its last, 1.
+    pub fn least_clip_skip(self) -> u32 {
+        match self {
+            Self::Xl | Self::XlRefiner => 2,
+            Self::StableDiffusion1 | Self::StableDiffusion2 | Self::StableDiffusion => 1,
+        }
+    }
+
+    /// Models that were distilled to a few steps say so in their configs: LCM by its scheduler or by
+    /// a UNet that takes the guidance scale, Turbo and Lightning by Euler that begins at pure noise.
+    pub fn defaults(self, unet: &UNetConfig, scheduler: &SchedulerConfig) -> FamilyDefaults {
+        let usual = match self {
+            // diffusers' pipelines: 7.5 and 5; 7 is the web interface's.
+            Self::StableDiffusion1 | Self::StableDiffusion2 | Self::StableDiffusion => {
+                FamilyDefaults {
+                    steps: 25,
+                    guidance_scale: 7.0,
+                    sample_size: 64,
+                }
+            }
+            Self::Xl | Self::XlRefiner => FamilyDefaults {
+                steps: 30,
+                guidance_scale: 5.0,
+                sample_size: 128,
+            },
+        };
+        let trailing = scheduler.timestep_spacing == Some(TimestepSpacing::Trailing);
+        let few = |steps, guidance_scale| FamilyDefaults {
+            steps,
+            guidance_scale,
+            ..usual
+        };
+        match scheduler.class_name.as_deref() {
+            _ if unet.time_cond_proj_dim.is_some() => few(4, 8.5),
+            Some("LCMScheduler" | "TCDScheduler") => few(4, 1.0),
+            Some("EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler")
+                if trailing && !scheduler.rescale_betas_zero_snr =>
+            {
+                few(4, 1.0)
+            }
+            _ => usual,
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! SDXL, its refiner, Segmind's smaller UNets and LCM against diffusers 0.42.1.
+//!
+//! Compared, of tiny random models: the tensors of a single file, text states and pooled text, one call
+//! of the UNet, latents after 20 steps and the picture; as a single file and as a folder. The models are
+//! made here; what diffusers makes of them is in `tests/reference/data/xl` (`tests/reference/xl.py`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+mod common;
+#[path = "common/drawing.rs"]
+mod drawing;
+#[path = "common/generated.rs"]
+mod generated;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::{Reference, compare, data};
+use drawing::{draw, root};
+use easel::families::{Family, ModelFiles, Part, StableDiffusion};
+use easel::models::layers::embed_guidance_scale;
+use easel::models::unet::{Added, Conditioning};
+use easel::pipeline::GenerationPlan;
+use easel::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// Of the largest value: f32 rounding of sums in another order.
+const TOLERANCE: f64 = 1e-5;
+/// Twenty steps with guidance.
+const LATENTS_TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: String,
+    negative_prompt: String,
+    seed: u64,
+    steps: u32,
+    guidance: f64,
+    width: u32,
+    height: u32,
+    /// By part, as `config.json` has them.
+    configs: BTreeMap<String, Value>,
+    scheduler: Value,
+    stored: BTreeMap<String, Vec<i64>>,
+    /// By part and diffusers' name: shape and fingerprint.
+    parts: BTreeMap<String, BTreeMap<String, (Vec<i64>, f64)>>,
+}
+
+impl Case {
+    fn read(name: &str) -> (Self, Reference) {
+        let file = data("xl").join(name);
+        let text = std::fs::read(file.with_extension("json")).unwrap();
+        let reference = Reference::read(&file.with_extension("safetensors"));
+        (serde_json::from_slice(&text).unwrap(), reference)
+    }
+
+    fn request(&self) -> GenerationRequest {
+        GenerationRequest {
+            prompt: self.prompt.clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            seed: Some(self.seed),
+            steps: Some(self.steps),
+            guidance_scale: Some(self.guidance),
+            width_px: Some(self.width),
+            height_px: Some(self.height),
+            ..GenerationRequest::default()
+        }
+    }
+
+    /// The single file in `folder`.
+    fn write(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("a file of some name.safetensors");
+        Tensor::write_safetensors(&generated::tensors(&self.stored), &path).unwrap();
+        path
+    }
+}
+
+fn loaded(files: &ModelFiles) -> StableDiffusion {
+    let model = StableDiffusion::load(files, false, Device::Cpu, Kind::Float, &mut |_| ()).unwrap();
+    assert_eq!(model.notes, Vec::<String>::new());
+    model
+}
+
+fn latents(model: &mut StableDiffusion, request: &GenerationRequest) -> Tensor {
+    draw(model, request).drawn.remove(0).latents
+}
+
+/// The same model as a diffusers folder: its tensors under diffusers' names, its configs, tokenizers.
+fn write_folder(files: &ModelFiles, case: &Case, index: &Value, folder: &Path) {
+    for part in files.parts() {
+        let own = folder.join(part.name());
+        std::fs::create_dir_all(&own).unwrap();
+        let weights = files.load(part, Device::Cpu, Kind::Half, &mut |_| ());
+        let weights = weights.unwrap();
+        let names = weights.unused();
+        let tensor = |name: &String| {
+            let shape = weights.root().shape(name).unwrap();
+            let tensor = weights.root().tensor(name, &shape).unwrap();
+            (name.clone(), tensor.contiguous())
+        };
+        let tensors: Vec<_> = names.iter().map(tensor).collect();
+        let file = format!("{}.safetensors", part.stem());
+        Tensor::write_safetensors(&tensors, own.join(file)).unwrap();
+        let config = case.configs[part.name()].to_string();
+        std::fs::write(own.join("config.json"), config).unwrap();
+        if matches!(part, Part::TextEncoder | Part::TextEncoder2) {
+            let pad = if part == Part::TextEncoder {
+                "<|endoftext|>"
+            } else {
+                "!"
+            };
+            write_tokenizer(pad, &folder.join(part.tokenizer_folder()));
+        }
+    }
+    let scheduler = folder.join("scheduler");
+    std::fs::create_dir_all(&scheduler).unwrap();
+    let text = case.scheduler.to_string();
+    std::fs::write(scheduler.join("scheduler_config.json"), text).unwrap();
+    std::fs::write(folder.join("model_index.json"), index.to_string()).unwrap();
+}
+
+/// CLIP's tokenizer as transformers saves it.
+fn write_tokenizer(pad: &str, folder: &Path) {
+    let merges = std::fs::read_to_string(root().join("assets/clip/merges.txt")).unwrap();
+    let printable = |c: &char| matches!(c, '!'..='~' | '¡'..='¬' | '®'..='ÿ');
+    let letters: Vec<char> = ('\0'..='\u{ff}').filter(printable).collect();
+    let rest = (0..256 - letters.len() as u32).map(|n| char::from_u32(256 + n).unwrap());
+    let letters: Vec<String> = letters.into_iter().chain(rest).map(String::from).collect();
+    let ends = letters.iter().map(|letter| format!("{letter}</w>"));
+    let pairs = merges.lines().map(|line| line.replace(' ', ""));
+    let special = ["<|startoftext|>", "<|endoftext|>"].map(String::from);
+    let tokens = letters
+        .iter()
+        .cloned()
+        .chain(ends)
+        .chain(pairs)
+        .chain(special);
+    let vocab: BTreeMap<String, usize> = tokens.zip(0..).collect();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("vocab.json"), json!(vocab).to_string()).unwrap();
+    std::fs::write(
+        folder.join("merges.txt"),
+        format!("#version: 0.2\n{merges}"),
+    )
+    .unwrap();
+    let config = json!({"pad_token": pad, "model_max_length": 77});
+    std::fs::write(folder.join("tokenizer_config.json"), config.to_string()).unwrap();
+}
+
+/// A model that draws from words: text, one call of the network, 20 steps.
+fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableDiffusion {
+    assert_eq!(files.family, Family::Xl);
+    for part in files.inspect(false).unwrap().components {
+        assert_eq!((part.problem, part.unused), (None, vec![]), "{}", part.name);
+    }
+    let mut model = loaded(files);
+    let _no_grad = tch::no_grad_guard();
+    let encoded = model.encode_prompts(&case.prompt, &case.negative_prompt, 1);
+    let (prompt, negative) = encoded.unwrap();
+    compare("states", &prompt.states, reference.get("prompt"), TOLERANCE);
+    let pooled = prompt.pooled.unwrap();
+    compare("pooled", &pooled, reference.get("pooled"), TOLERANCE);
+    if let Some(expected) = reference.find("negative_pooled") {
+        compare("negative", &negative.pooled.unwrap(), expected, TOLERANCE);
+    }
+    let conditioning = Conditioning {
+        encoder_hidden_states: &prompt.states,
+        added: Some(Added {
+            text_embeds: &pooled,
+            time_ids: reference.get("time_ids"),
+        }),
+        guidance_scale: None,
+    };
+    let output = model
+        .unet
+        .forward(reference.get("sample"), 481.0, conditioning);
+    compare(
+        "output",
+        &output.unwrap(),
+        reference.get("output"),
+        TOLERANCE,
+    );
+    let got = latents(&mut model, &case.request());
+    compare("latents", &got, reference.get("latents"), LATENTS_TOLERANCE);
+    model
+}
+
+#[test]
+fn a_checkpoint_of_sdxl_draws_what_diffusers_draws() {
+    let (case, reference) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&case.write(folder.path())).unwrap();
+    for (part, expected) in &case.parts {
+        let part = Part::ALL
+            .into_iter()
+            .find(|known| known.name() == part)
+            .unwrap();
+        let weights = files
+            .load(part, Device::Cpu, Kind::Float, &mut |_| ())
+            .unwrap();
+        let root = weights.root();
+        for (name, (shape, sum)) in expected {
+            // Stored as a convolution, of use as a linear map; transformers dropped a prefix.
+            let name = match part {
+                Part::TextEncoder => format!("text_model.{name}"),
+                _ => name.clone(),
+            };
+            let stored = root
+                .shape(&name)
+                .unwrap_or_else(|| panic!("{name} is missing"));
+            let bare = |shape: &[i64]| shape.strip_suffix(&[1, 1]).unwrap_or(shape).to_vec();
+            assert_eq!(bare(&stored), bare(shape), "{name}");
+            let got = generated::fingerprint(&root.tensor(&name, &stored).unwrap());
+            assert!(
+                (got - sum).abs() <= 1e-9 * sum.abs().max(1.0),
+                "{name}: {got}, not {sum}"
+            );
+        }
+        assert_eq!(weights.unused(), Vec::<String>::new(), "{part:?}");
+    }
+    let mut model = check_base(&case, &reference, &files);
+    // Sides of the latents are known from the family, not from the file.
+    let defaults = &model.card.defaults;
+    assert_eq!((defaults.width_px, defaults.height_px), (1024, 1024));
+    assert_eq!(
+        (defaults.sampler, defaults.schedule),
+        (SamplerId::Euler, ScheduleId::Model)
+    );
+    let no_negative = GenerationRequest {
+        negative_prompt: String::new(),
+        ..case.request()
+    };
+    let got = latents(&mut model, &no_negative);
+    let expected = reference.get("latents_no_negative");
+    compare("no negative", &got, expected, LATENTS_TOLERANCE);
+    // diffusers counts the layers that are skipped beyond the one that it never listens to.
+    let skip = GenerationRequest {
+        clip_skip: Some(3),
+        ..no_negative
+    };
+    let got = latents(&mut model, &skip);
+    let expected = reference.get("latents_clip_skip");
+    compare("clip skip", &got, expected, LATENTS_TOLERANCE);
+    let image = model.decode(reference.get("latents")).unwrap();
+    let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
+    compare("image", &sparse, reference.get("image"), LATENTS_TOLERANCE);
+}
+
+#[test]
+fn a_folder_of_sdxl_draws_what_diffusers_draws() {
+    let (case, reference) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&case.write(folder.path())).unwrap();
+    let index = json!({
+        "_class_name": "StableDiffusionXLPipeline",
+        "force_zeros_for_empty_prompt": true,
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    });
+    let own = folder.path().join("model");
+    write_folder(&files, &case, &index, &own);
+    let files = ModelFiles::open(&own).unwrap();
+    assert_eq!(files.card(false).unwrap().family, "Stable Diffusion XL");
+    check_base(&case, &reference, &files);
+}
+
+/// SSD-1B's and Vega's way: layers of different depths, no attention in the middle.
+#[test]
+fn segminds_smaller_unets_draw_what_diffusers_draws_from_either_layout() {
+    let (case, reference) = Case::read("segmind");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&case.write(folder.path())).unwrap();
+    check_base(&case, &reference, &files);
+    let own = folder.path().join("model");
+    let index = json!({"_class_name": "StableDiffusionXLPipeline"});
+    write_folder(&files, &case, &index, &own);
+    check_base(&case, &reference, &ModelFiles::open(&own).unwrap());
+}
+
+/// A refiner has one text encoder and is told how beautiful the picture is.
+#[test]
+fn a_refiner_is_known_by_its_keys_and_draws_alone() {
+    let (case, _) = Case::read("refiner");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&case.write(folder.path())).unwrap();
+    let inspection = files.inspect(false).unwrap();
+    assert_eq!(inspection.card.family, "Stable Diffusion XL refiner");
+    let names: Vec<_> = inspection.components.iter().map(|part| part.name).collect();
+    assert_eq!(names, ["unet", "vae", "text_encoder_2"]);
+    for part in inspection.components {
+        assert_eq!((part.problem, part.unused), (None, vec![]), "{}", part.name);
+    }
+    let mut single = loaded(&files);
+    let own = folder.path().join("model");
+    let index = json!({
+        "_class_name": "StableDiffusionXLImg2ImgPipeline",
+        "force_zeros_for_empty_prompt": false,
+        "text_encoder": [null, null],
+    });
+    write_folder(&files, &case, &index, &own);
+    let folder_files = ModelFiles::open(&own).unwrap();
+    assert_eq!(folder_files.family, Family::XlRefiner);
+    let request = GenerationRequest {
+        steps: Some(3),
+        ..case.request()
+    };
+    let (got, same) = (
+        latents(&mut single, &request),
+        latents(&mut loaded(&folder_files), &request),
+    );
+    compare("folder", &same, &got, TOLERANCE);
+}
+
+/// A UNet that takes the guidance scale draws without a negative prompt.
+#[test]
+fn lcm_is_told_the_guidance_scale() {
+    let reference = Reference::read(&data("xl/lcm.safetensors"));
+    let embedded = embed_guidance_scale(8.5, 256, Device::Cpu).unwrap();
+    compare("w", &embedded, reference.get("w"), TOLERANCE);
+    let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
+    let like: Value = serde_json::from_slice(&text).unwrap();
+    let stored = serde_json::from_value(like["stored"].clone()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sd1.safetensors");
+    Tensor::write_safetensors(&generated::tensors(&stored), &file).unwrap();
+    let files = ModelFiles::open(&file).unwrap();
+    let clip = json!({
+        "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 12, "num_attention_heads": 2,
+    });
+    let blocks = |kind: &str| json!([format!("{kind}Block2D"), format!("{kind}Block2D")]);
+    let case = Case {
+        prompt: like["prompt"].as_str().unwrap().to_owned(),
+        negative_prompt: "of no effect".to_owned(),
+        seed: like["seed"].as_u64().unwrap(),
+        steps: 4,
+        guidance: 8.5,
+        width: 64,
+        height: 64,
+        configs: BTreeMap::from([
+            (
+                "unet".to_owned(),
+                json!({
+                    "sample_size": 64, "layers_per_block": 1, "cross_attention_dim": 128,
+                    "block_out_channels": [32, 64], "attention_head_dim": 8, "time_cond_proj_dim": 256,
+                    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+                    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+                }),
+            ),
+            (
+                "vae".to_owned(),
+                json!({
+                    "block_out_channels": [32, 64],
+                    "down_block_types": blocks("DownEncoder"), "up_block_types": blocks("UpDecoder"),
+                }),
+            ),
+            ("text_encoder".to_owned(), clip),
+        ]),
+        scheduler: json!({
+            "_class_name": "LCMScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+            "beta_schedule": "scaled_linear", "original_inference_steps": 50, "clip_sample": false,
+            "set_alpha_to_one": true, "steps_offset": 1,
+        }),
+        stored,
+        parts: BTreeMap::new(),
+    };
+    let own = folder.path().join("lcm");
+    let index = json!({"_class_name": "LatentConsistencyModelPipeline"});
+    write_folder(&files, &case, &index, &own);
+    let unet = own.join("unet/diffusion_pytorch_model.safetensors");
+    let mut tensors = Tensor::read_safetensors(&unet).unwrap();
+    let name = "time_embedding.cond_proj.weight";
+    tensors.push((name.to_owned(), generated::value(1000, "", &[32, 256])));
+    Tensor::write_safetensors(&tensors, &unet).unwrap();
+    let mut model = loaded(&ModelFiles::open(&own).unwrap());
+    let defaults = &model.card.defaults;
+    assert_eq!((defaults.steps, defaults.guidance_scale), (4, 8.5));
+    assert_eq!(defaults.sampler, SamplerId::Lcm);
+    for (guidance, expected) in [(8.5, "latents"), (2.0, "latents_gently")] {
+        let request = GenerationRequest {
+            guidance_scale: Some(guidance),
+            ..case.request()
+        };
+        let got = latents(&mut model, &request);
+        compare(expected, &got, reference.get(expected), LATENTS_TOLERANCE);
+    }
+}
+
+/// Models that need a picture are opened, inspected and loaded; drawing says what they need.
+#[test]
+fn models_for_inpainting_and_editing_say_what_they_need() {
+    let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
+    let like: Value = serde_json::from_slice(&text).unwrap();
+    for (channels, word) in [(9, "mask"), (8, "instruct-pix2pix")] {
+        let mut stored: BTreeMap<String, Vec<i64>> =
+            serde_json::from_value(like["stored"].clone()).unwrap();
+        let input = "model.diffusion_model.input_blocks.0.0.weight";
+        stored.get_mut(input).unwrap()[1] = channels;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        Tensor::write_safetensors(&generated::tensors(&stored), &file).unwrap();
+        let files = ModelFiles::open(&file).unwrap();
+        let inspection = files.inspect(false).unwrap();
+        assert!(
+            inspection
+                .components
+                .iter()
+                .all(|part| part.problem.is_none())
+        );
+        assert!(inspection.needs.unwrap().contains(word));
+        let model = StableDiffusion::load(&files, false, Device::Cpu, Kind::Float, &mut |_| ());
+        let model = model.unwrap();
+        assert!(model.notes[0].contains(word), "{:?}", model.notes);
+        let request = GenerationRequest::default();
+        let refused = GenerationPlan::resolve(&request, &model, 1, PictureFormat::Png);
+        let message = refused.err().unwrap().to_string();
+        assert!(
+            message.contains(word) && message.contains("model.safetensors"),
+            "{message}"
+        );
+    }
+}
