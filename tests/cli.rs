@@ -211,6 +211,7 @@ fn job() -> Job {
         latents_to: None,
         model_folders: Vec::new(),
         previews: true,
+        profile: false,
     }
 }
 

@@ -46,6 +46,7 @@ fn job(id: u64, folder: &Path, request: GenerationRequest) -> Command {
         latents_to: None,
         model_folders: Vec::new(),
         previews: true,
+        profile: false,
     })
 }
 
@@ -139,6 +140,41 @@ fn a_job_is_drawn_saved_and_reported_in_order() {
         assert_eq!(recipe.settings.as_ref(), Some(&picture.settings));
     }
     assert!(worker.previews().take().is_some());
+}
+
+#[test]
+fn a_profile_names_the_networks_and_their_layers_and_costs_nothing_of_the_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    worker.send(job(1, folder.path(), request(2))).unwrap();
+    let plain = until_end(&worker, 1);
+    assert!(
+        !plain
+            .iter()
+            .any(|event| matches!(event, Event::Profiled { .. }))
+    );
+    let Command::Generate(mut profiled) = job(2, folder.path(), request(2)) else {
+        unreachable!()
+    };
+    profiled.profile = true;
+    worker.send(Command::Generate(profiled)).unwrap();
+    let events = until_end(&worker, 2);
+    assert_eq!(pictures(&events)[0].pixels, pictures(&plain)[0].pixels);
+    let layers = events.iter().find_map(|event| match event {
+        Event::Profiled { layers, .. } => Some(layers),
+        _ => None,
+    });
+    let calls = |part: &str, layer: Option<&str>| {
+        let row = layers.unwrap().iter();
+        let mut row = row.filter(|row| row.part == part && row.layer.as_deref() == layer);
+        row.next().map(|row| row.calls)
+    };
+    assert_eq!(calls("UNet", None), Some(2));
+    for part in ["UNet", "VAE", "upscaler"] {
+        assert!(calls(part, Some("convolution 3x3")) > Some(2), "{layers:?}");
+    }
+    // The first drawing keeps the encoded prompt: the second asks no text encoder.
+    assert_eq!(calls("text encoder", None), None);
 }
 
 #[test]

@@ -104,6 +104,7 @@ impl App {
             format: settings.format,
             latents_to: None,
             model_folders: settings.model_folders.clone(),
+            profile: false,
             previews: settings.previews,
         };
         self.queue(

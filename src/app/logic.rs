@@ -102,6 +102,8 @@ impl App {
             }
             // The file manager itself is the answer.
             Event::ShownInFolder { .. } => {}
+            // Only the command line asks.
+            Event::Profiled { .. } => {}
             Event::FileFailed(failure) => self.state.complain(failure.message),
         }
     }

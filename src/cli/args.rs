@@ -202,6 +202,10 @@ pub struct Generate {
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
 
+    /// Measure and print where the time of the drawing goes, by network and kind of layer
+    #[arg(long)]
+    pub profile: bool,
+
     /// Show no progress: only the paths of the pictures, and errors
     #[arg(long, short)]
     pub quiet: bool,

@@ -160,6 +160,7 @@ fn job(arguments: &Generate) -> Job {
         latents_to: arguments.save_latents.clone(),
         model_folders: settings.model_folders,
         previews: arguments.preview.is_some(),
+        profile: arguments.profile,
     }
 }
 

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use crate::error::Remedy;
 use crate::output;
 use crate::request::PictureFormat;
-use crate::worker::message::{Event, Failure, JobPlan, LoadedModel, Picture, Progress, Stage};
+use crate::worker::message::{
+    Event, Failure, JobPlan, LayerTime, LoadedModel, Picture, Progress, Stage,
+};
 
 /// Positions of the bar from begin to end.
 const BAR_LENGTH: u64 = 1000;
@@ -74,6 +76,7 @@ impl Reporter {
                 }
             }
             Event::Started { plan, .. } => self.say(plan_line(plan), to),
+            Event::Profiled { layers, .. } => self.say(profile_table(layers), to),
             Event::Progress { progress, .. } => self.progress(progress, to),
             Event::PictureDone { picture, .. } => {
                 self.picture(picture, to);
@@ -308,6 +311,7 @@ fn json_of(event: &Event) -> Option<Value> {
             "settings": picture.settings,
             "error": picture.save_failure.as_ref().map(|failure| &failure.message),
         }),
+        Event::Profiled { layers, .. } => json_of_profile(layers),
         Event::Finished { elapsed_secs, .. } => {
             json!({ "event": "finished", "elapsed_secs": elapsed_secs })
         }
@@ -325,6 +329,25 @@ fn json_of_model(model: &LoadedModel) -> Value {
         "dtype": model.dtype,
         "notes": model.notes,
     })
+}
+
+fn json_of_profile(layers: &[LayerTime]) -> Value {
+    let row = |time: &LayerTime| json!({ "part": time.part, "layer": time.layer, "calls": time.calls, "secs": time.secs });
+    json!({ "event": "profile", "layers": layers.iter().map(row).collect::<Vec<_>>() })
+}
+
+/// Seconds, their share of the whole, calls, the network and the kind of layer; the dearest first.
+fn profile_table(layers: &[LayerTime]) -> String {
+    let whole: f64 = layers.iter().map(|time| time.secs).sum();
+    let row = |time: &LayerTime| {
+        let share = 100.0 * time.secs / whole.max(f64::MIN_POSITIVE);
+        let layer = time.layer.as_deref().unwrap_or("between its layers");
+        format!(
+            "{:>9.3} s  {share:>4.1} %  {:>7} calls  {}: {layer}",
+            time.secs, time.calls, time.part
+        )
+    };
+    layers.iter().map(row).collect::<Vec<_>>().join("\n")
 }
 
 fn json_of_failure(failure: &Failure) -> Value {

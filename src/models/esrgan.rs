@@ -7,7 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::models::layers::{Conv2d, Scope, Weights};
+use crate::models::layers::{Conv2d, Scope, Weights, profile};
 
 /// Deeper than any compact network; a file of that many tensors is something else.
 const MAX_LAYERS: usize = 256;
@@ -79,17 +79,21 @@ impl RealEsrganCompact {
                 });
             }
         };
+        Ok(profile::part("upscaler", || {
+            self.enlarged(image, [self.scale * height, self.scale * width])
+        }))
+    }
+
+    fn enlarged(&self, image: &Tensor, large: [i64; 2]) -> Tensor {
         let mut x = image.shallow_clone();
         for (conv, slopes) in &self.body {
             x = conv.forward(&x).prelu(slopes);
         }
-        let large = [self.scale * height, self.scale * width];
         let base = image.upsample_nearest2d(large, None, None);
-        Ok(self
-            .last
+        self.last
             .forward(&x)
             .pixel_shuffle(self.scale)
-            .g_add_(&base))
+            .g_add_(&base)
     }
 }
 

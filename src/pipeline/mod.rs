@@ -6,6 +6,7 @@ mod picture;
 mod plan;
 mod upscale;
 
+pub use crate::models::layers::profile;
 pub use generate::{Drawn, Watcher, generate};
 pub use guidance::GuidedDenoiser;
 pub use picture::{pixels_from_tensor, tensor_from_pixels};

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::layers::{
-    Activation, Embedding, Fields, LayerNorm, Linear, Mask, Scope, Weights, attention,
+    Activation, Embedding, Fields, LayerNorm, Linear, Mask, Scope, Weights, attention, profile,
 };
 
 /// All that changes the encoder's arithmetic, from `text_encoder/config.json`.
@@ -190,6 +190,11 @@ impl CLIPTextModel {
     /// Errors: [`Error::Shape`]; [`Error::Request`] for a token that the model does not have.
     pub fn forward(&self, input_ids: &Tensor) -> Result<ClipOutput> {
         let n = self.check_ids(input_ids)?;
+        Ok(profile::part("text encoder", || self.encode(input_ids, n)))
+    }
+
+    /// `n`: tokens.
+    fn encode(&self, input_ids: &Tensor, n: i64) -> ClipOutput {
         let tokens = self.token_embedding.forward(input_ids);
         let mut x = tokens + self.position_embedding.weight().narrow(0, 0, n);
         let mut hidden_states = vec![x.shallow_clone()];
@@ -200,12 +205,12 @@ impl CLIPTextModel {
         let last_hidden_state = self.final_layer_norm.forward(&x);
         let pooled = self.pool(input_ids, &last_hidden_state);
         let project = |projection: &Linear| projection.forward(&pooled);
-        Ok(ClipOutput {
+        ClipOutput {
             text_embeds: self.text_projection.as_ref().map(project),
             pooled,
             last_hidden_state,
             hidden_states,
-        })
+        }
     }
 
     /// The states `skip` layers before the last, with the last norm: A1111's "clip skip" less one,

@@ -16,14 +16,16 @@ use super::hashes::Hashes;
 use super::job::{JobWatcher, Recorder};
 use super::library;
 use super::message::{
-    Command, Event, Failure, Job, JobId, JobPlan, LoadedModel, Picture, Progress,
+    Command, Event, Failure, Job, JobId, JobPlan, LayerTime, LoadedModel, Picture, Progress,
 };
 use super::model_hash::ModelHash;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
 use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora};
 use crate::output;
-use crate::pipeline::{self, GenerationPlan, Upscaler, pixels_from_tensor, tensor_from_pixels};
+use crate::pipeline::{
+    self, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
+};
 use crate::prompt::networks;
 use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, Stage, Upscale};
 
@@ -169,7 +171,18 @@ impl Engine {
             output_width_px: plan.output_width_px,
             output_height_px: plan.output_height_px,
         });
-        pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher)
+        if !job.profile {
+            return pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher);
+        }
+        profile::start();
+        let drawn = profile::part("drawing", || {
+            pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher)
+        });
+        self.send(Event::Profiled {
+            job: job.id,
+            layers: profile::finish().into_iter().map(layer_time).collect(),
+        });
+        drawn
     }
 
     /// Which file enlarges the pictures of this request; `None`: nothing does.
@@ -309,6 +322,15 @@ fn ready(model: &StableDiffusion, more: Vec<String>) -> Event {
         dtype: device::kind_name(model.kind).to_owned(),
         notes: model.notes.iter().cloned().chain(more).collect(),
     })
+}
+
+fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) -> LayerTime {
+    LayerTime {
+        part: part.to_owned(),
+        layer: layer.map(str::to_owned),
+        calls: spent.calls,
+        secs: spent.secs,
+    }
 }
 
 /// The LoRAs of a job: those that the request lists, then those that the prompt names.

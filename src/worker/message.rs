@@ -49,6 +49,19 @@ pub struct Job {
     pub model_folders: Vec<PathBuf>,
     /// Show the picture while it forms.
     pub previews: bool,
+    /// Measure where the time goes, and tell before the end.
+    pub profile: bool,
+}
+
+/// What all layers of one kind in one network took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerTime {
+    /// `UNet`, `VAE`, ...
+    pub part: String,
+    /// `linear`, ...; `None`: the network's own work between its layers.
+    pub layer: Option<String>,
+    pub calls: u64,
+    pub secs: f64,
 }
 
 /// What the file thread is asked to do. It never waits for the engine.
@@ -116,6 +129,11 @@ pub enum Event {
         job: JobId,
         index: usize,
         picture: Arc<Picture>,
+    },
+    /// Where the time of a finished job went, the dearest first, where it was asked.
+    Profiled {
+        job: JobId,
+        layers: Vec<LayerTime>,
     },
     Finished {
         job: JobId,

@@ -4,6 +4,8 @@
 
 use tch::Tensor;
 
+use super::profile;
+
 /// An elementwise function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -39,7 +41,11 @@ impl Activation {
     }
 
     /// Works in place: hand over only a tensor that nobody else holds.
-    pub fn forward(self, mut x: Tensor) -> Tensor {
+    pub fn forward(self, x: Tensor) -> Tensor {
+        profile::layer("activation", || self.apply(x))
+    }
+
+    fn apply(self, mut x: Tensor) -> Tensor {
         match self {
             Self::Silu => x.silu_(),
             Self::Mish => x.mish_(),

@@ -4,6 +4,8 @@
 
 use tch::Tensor;
 
+use super::profile;
+
 /// What a token may look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
@@ -21,16 +23,19 @@ pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64, mask:
         Mask::Nothing => false,
         Mask::Causal => true,
     };
-    Tensor::scaled_dot_product_attention(
-        &split(query),
-        &split(key),
-        &split(value),
-        None::<Tensor>,
-        0.0,
-        causal,
-        None,
-        false,
-    )
-    .transpose(1, 2)
-    .flatten(2, 3)
+    let mixed = || {
+        Tensor::scaled_dot_product_attention(
+            &split(query),
+            &split(key),
+            &split(value),
+            None::<Tensor>,
+            0.0,
+            causal,
+            None,
+            false,
+        )
+        .transpose(1, 2)
+        .flatten(2, 3)
+    };
+    profile::layer("attention", mixed)
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Adapters, Scope};
+use super::{Adapters, Scope, profile};
 use crate::error::Result;
 
 /// `weight`: `[out_channels, in_channels, kernel, kernel]`, `bias`: `[out_channels]`.
@@ -49,8 +49,19 @@ impl Conv2d {
     fn padded(&self, x: &Tensor, padding: [i64; 2]) -> Tensor {
         let own = self.adapters.current();
         let (weight, bias) = (&own.weight, own.bias.as_ref());
-        let y = x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1);
+        let y = profile::layer(self.kind(), || {
+            x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1)
+        });
         self.adapters.add_conv(x, y, self.stride, padding)
+    }
+
+    /// What a profile calls it.
+    fn kind(&self) -> &'static str {
+        match (self.weight.size().last(), self.stride) {
+            (Some(1), _) => "convolution 1x1",
+            (Some(3), 1) => "convolution 3x3",
+            _ => "convolution, other",
+        }
     }
 
     /// Out and in.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Adapters, Scope};
+use super::{Adapters, Scope, profile};
 use crate::error::Result;
 
 /// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
@@ -30,7 +30,7 @@ impl Linear {
     /// `[..., in_features]` to `[..., out_features]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let own = self.adapters.current();
-        let y = x.linear(&own.weight, own.bias.as_ref());
+        let y = profile::layer("linear", || x.linear(&own.weight, own.bias.as_ref()));
         self.adapters.add_linear(x, y)
     }
 }

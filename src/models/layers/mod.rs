@@ -10,6 +10,7 @@ mod config;
 mod conv;
 mod linear;
 mod norm;
+pub mod profile;
 mod resnet;
 mod strips;
 mod time;

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Adapters, Scope};
+use super::{Adapters, Scope, profile};
 use crate::error::Result;
 
 /// Wu and He, 2018. `weight`, `bias`: `[channels]`.
@@ -33,7 +33,9 @@ impl GroupNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let own = self.adapters.current();
         let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
-        x.group_norm(self.groups, weight, bias, self.eps, true)
+        profile::layer("group norm", || {
+            x.group_norm(self.groups, weight, bias, self.eps, true)
+        })
     }
 
     /// What this comes to for a map that lies in strips of rows, `[batch, channels, rows, width]` each:
@@ -104,6 +106,8 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let own = self.adapters.current();
         let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
-        x.layer_norm([self.features], weight, bias, self.eps, true)
+        profile::layer("layer norm", || {
+            x.layer_norm([self.features], weight, bias, self.eps, true)
+        })
     }
 }

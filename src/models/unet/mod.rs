@@ -17,6 +17,7 @@ pub use self::config::{AddedSpec, BlockSpec, MidSpec, TransformerSpec, UNetConfi
 use crate::error::{Error, Result};
 use crate::models::layers::{
     Conv2d, GroupNorm, ResnetConfig, TimestepEmbedding, Timesteps, Weights, embed_guidance_scale,
+    profile,
 };
 
 /// The network; see the module.
@@ -125,11 +126,20 @@ impl UNet2DConditionModel {
         conditioning: impl Into<Conditioning<'c>>,
     ) -> Result<Tensor> {
         let conditioning = conditioning.into();
+        self.check_shapes(sample, conditioning.encoder_hidden_states)?;
+        profile::part("UNet", || self.predict(sample, timestep, &conditioning))
+    }
+
+    fn predict(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        conditioning: &Conditioning<'_>,
+    ) -> Result<Tensor> {
         let encoder_hidden_states = conditioning.encoder_hidden_states;
-        self.check_shapes(sample, encoder_hidden_states)?;
         let activation = self.config.activation;
         // Every block begins with the activation of this: once is enough.
-        let temb = activation.forward(self.time_embedding(timestep, &conditioning)?);
+        let temb = activation.forward(self.time_embedding(timestep, conditioning)?);
 
         let mut x = if self.config.center_input_sample {
             self.conv_in.forward(&(sample * 2.0 - 1.0))

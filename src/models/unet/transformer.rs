@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::config::TransformerSpec;
 use crate::error::Result;
-use crate::models::layers::{GroupNorm, LayerNorm, Linear, Mask, Scope, attention};
+use crate::models::layers::{GroupNorm, LayerNorm, Linear, Mask, Scope, attention, profile};
 
 /// Fixed in diffusers' `Transformer2DModel`, whatever the UNet's `norm_eps`.
 const GROUP_NORM_EPS: f64 = 1e-6;
@@ -155,7 +155,9 @@ impl FeedForward {
     fn forward(&self, x: &Tensor) -> Tensor {
         let both = self.proj.forward(x);
         let half = both.size().last().copied().unwrap_or_default() / 2;
-        let gate = both.narrow(-1, half, half).gelu("none");
-        self.out.forward(&(both.narrow(-1, 0, half) * gate))
+        let gated = profile::layer("activation", || {
+            both.narrow(-1, 0, half) * both.narrow(-1, half, half).gelu("none")
+        });
+        self.out.forward(&gated)
     }
 }

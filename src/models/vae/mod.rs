@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 pub use self::config::VaeConfig;
 use self::halves::{Decoder, Encoder};
 use crate::error::{Error, Result};
-use crate::models::layers::{Conv2d, Weights};
+use crate::models::layers::{Conv2d, Weights, profile};
 
 /// The network; see the module.
 #[derive(Debug)]
@@ -95,10 +95,10 @@ impl AutoencoderKL {
     /// Errors: [`Error::Shape`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         check_shape("The VAE's latents", latents, self.config.latent_channels, 1)?;
-        Ok(match &self.post_quant_conv {
+        Ok(profile::part("VAE", || match &self.post_quant_conv {
             Some(conv) => self.decoder.forward(&conv.forward(latents)),
             None => self.decoder.forward(latents),
-        })
+        }))
     }
 }
 
