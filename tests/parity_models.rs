@@ -15,7 +15,7 @@ use easel::checkpoint::{find_weights, load};
 use easel::models::esrgan::RealEsrganCompact;
 use easel::models::layers::Weights;
 use easel::models::unet::{Added, Conditioning, UNet2DConditionModel, UNetConfig};
-use easel::models::vae::{AutoencoderKL, VaeConfig};
+use easel::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
 use tch::{Device, Kind};
 
@@ -306,10 +306,27 @@ fn a_batch_is_its_pictures() {
 }
 
 #[test]
+fn a_small_vae_decodes_what_diffusers_decodes() {
+    let (folder, reference) = tiny("vae_tiny");
+    let config = TinyConfig::read(&folder.join("config.json")).unwrap();
+    let weights = weights(&find_weights(&folder, "diffusion_pytorch_model").unwrap());
+    let vae = AutoencoderTiny::new(config, &weights).unwrap();
+    // Its encoder is left.
+    let unused = weights.unused();
+    assert!(
+        unused.iter().all(|name| name.starts_with("encoder.")),
+        "{unused:?}"
+    );
+    let decoded = tch::no_grad(|| vae.decode(reference.get("latents"))).unwrap();
+    compare("decoded", &decoded, reference.get("decoded"), TOLERANCE);
+}
+
+#[test]
 fn every_model_can_move_to_the_worker_thread() {
     fn movable<T: Send>() {}
     movable::<UNet2DConditionModel>();
     movable::<AutoencoderKL>();
+    movable::<AutoencoderTiny>();
     movable::<CLIPTextModel>();
     movable::<RealEsrganCompact>();
 }

@@ -44,7 +44,7 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
             tensors,
         } => {
             to.out(match network {
-                Some(network @ "AutoencoderKL") => {
+                Some(network @ ("AutoencoderKL" | "AutoencoderTiny")) => {
                     format!("{network}: a VAE, for use in place of a model's own (--vae)")
                 }
                 Some(network) => format!("{network}: a network that enlarges pictures (--upscale)"),

@@ -4,8 +4,10 @@
 //! the loaded model. A folder's own `easel.json` wins over the family's defaults.
 
 mod conditioner;
+mod decoder;
 mod family;
 mod file_kind;
+mod latent_space;
 mod lora;
 mod memory;
 mod model_files;
@@ -15,12 +17,15 @@ mod sd;
 pub use crate::text::tokenizer::ClipTokenizer;
 use conditioner::Conditioner;
 pub use conditioner::Encoded;
+pub use decoder::{Decoder, PreviewBy};
 pub use family::Family;
 pub use file_kind::FileKind;
+use latent_space::LatentSpace;
 use lora::Attachable;
 pub use lora::{Lora, find_lora};
 use memory::check_room;
 pub use memory::{Footprint, check_free};
-pub use model_files::{Component, Inspection, ModelFiles, is_vae};
+use model_files::load_tiny_vae;
+pub use model_files::{Component, Inspection, ModelFiles, vae_class};
 pub use part::Part;
 pub use sd::StableDiffusion;

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Attachable, Conditioner, Encoded, Family, Footprint, Lora, ModelFiles, Part};
-use crate::error::{Error, Result};
+use super::{Attachable, Conditioner, Decoder, Encoded, Family, Footprint, Lora, ModelFiles, Part};
+use crate::error::Result;
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
-use crate::models::vae::AutoencoderKL;
 use crate::request::ModelCard;
 use crate::schedule::SchedulerConfig;
 
@@ -31,7 +30,7 @@ pub struct StableDiffusion {
     pub notes: Vec<String>,
     /// What drawing with it takes that Easel does not do.
     pub needs: Option<String>,
-    vae: AutoencoderKL,
+    pub decoder: Decoder,
     conditioner: Conditioner,
     /// How many numbers about the picture the UNet takes.
     time_ids: Option<i64>,
@@ -43,8 +42,8 @@ pub struct StableDiffusion {
 impl StableDiffusion {
     /// Loads every part of `files`. `progress` is told the share done, in `[0, 1]`.
     ///
-    /// Errors: [`Error::Model`], [`Error::Tensor`] naming what is missing or broken,
-    /// [`Error::OutOfMemory`], [`Error::Device`].
+    /// Errors: [`crate::error::Error::Model`], [`crate::error::Error::Tensor`] naming what is missing or broken,
+    /// [`crate::error::Error::OutOfMemory`], [`crate::error::Error::Device`].
     pub fn load(
         files: &ModelFiles,
         shipped: bool,
@@ -75,7 +74,7 @@ impl StableDiffusion {
             attachable.add(encoder, weights.adapters());
         }
         let weights = part(Part::Vae, TEXT_SHARE, 2.0 * TEXT_SHARE)?;
-        let vae = AutoencoderKL::new(files.vae.clone(), &weights)?;
+        let decoder = Decoder::new(files, &weights, device, kind)?;
         note_unused(Part::Vae, &weights, &mut notes);
         let weights = part(Part::Unet, 2.0 * TEXT_SHARE, 1.0)?;
         let unet = UNet2DConditionModel::new(files.unet.clone(), &weights)?;
@@ -91,7 +90,7 @@ impl StableDiffusion {
             notes,
             vae_path: files.vae_path(),
             needs,
-            vae,
+            decoder,
             conditioner,
             time_ids: files.time_ids(),
             attachable,
@@ -102,7 +101,7 @@ impl StableDiffusion {
     /// Draws with exactly these LoRAs from now on; the model's own weights are not touched. Returns
     /// what is worth knowing: what of a file has no place in this model.
     ///
-    /// Errors: [`Error::Model`] naming the file; then no LoRA is attached.
+    /// Errors: [`crate::error::Error::Model`] naming the file; then no LoRA is attached.
     pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
         if self.loras == loras {
             return Ok(Vec::new());
@@ -132,7 +131,7 @@ impl StableDiffusion {
     /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text
     /// encoders' layers is listened to, counted from the last, 1; both prompts alike, as A1111 does.
     ///
-    /// Errors: [`Error::Request`] where the tokenizer refuses the text.
+    /// Errors: [`crate::error::Error::Request`] where the tokenizer refuses the text.
     pub fn encode_prompts(
         &mut self,
         prompt: &str,
@@ -168,56 +167,20 @@ impl StableDiffusion {
         )))
     }
 
-    /// Decodes latents to pictures.
-    ///
-    /// `latents`: `[batch, channels, height / factor, width / factor]`, as the sampler ends.
-    /// Returns f32 `[batch, 3, height, width]` in `[0, 1]` on the model's device.
-    /// Errors: [`Error::NotANumber`] where the decoder overflows in half precision.
+    /// As [`Decoder::decode`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        let latents = self.unscaled(latents)?.f_to_kind(self.kind)?;
-        let decoded = self.vae.decode(&latents)?.f_to_kind(Kind::Float)?;
-        if decoded.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-            return Err(Error::NotANumber {
-                when: "the picture was decoded".to_owned(),
-            });
-        }
-        Ok((decoded / 2.0 + 0.5).f_clamp_(0.0, 1.0)?)
-    }
-
-    /// From the UNet's latents to the VAE's (diffusers' pipelines: scaling in all, shift, mean and
-    /// deviation in the later ones).
-    fn unscaled(&self, latents: &Tensor) -> Result<Tensor> {
-        let config = self.vae.config();
-        let by_channel = |values: &[f64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?
-                .f_view([1, -1, 1, 1])?
-                .f_to_kind(Kind::Float)?
-                .f_to_device(self.device)?)
-        };
-        if let (Some(mean), Some(std)) = (&config.latents_mean, &config.latents_std) {
-            let scaled = latents * (by_channel(std)? / config.scaling_factor);
-            return Ok(scaled + by_channel(mean)?);
-        }
-        let scaled = latents / config.scaling_factor;
-        Ok(match config.shift_factor {
-            Some(shift) => scaled + shift,
-            None => scaled,
-        })
+        self.decoder.decode(latents)
     }
 
     /// What a drawing of this size takes beside the weights.
     pub fn footprint(&self, width_px: u32, height_px: u32, batch: usize) -> Footprint {
-        let vae = self.vae.config();
         Footprint {
             batch: batch as u64,
             width_px: u64::from(width_px),
             height_px: u64::from(height_px),
             latent_factor: u64::from(self.card.latent_factor),
             unet_channels: self.unet.config().first_channels.unsigned_abs(),
-            vae_channels: vae
-                .block_out_channels
-                .first()
-                .map_or(1, |c| c.unsigned_abs()),
+            vae_channels: self.decoder.first_channels().unsigned_abs(),
             bytes_a_value: self.kind.elt_size_in_bytes() as u64,
         }
     }
@@ -229,7 +192,7 @@ impl StableDiffusion {
 
     /// Channels of the latents.
     pub fn latent_channels(&self) -> i64 {
-        self.vae.config().latent_channels
+        self.decoder.config().latent_channels
     }
 }
 

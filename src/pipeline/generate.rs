@@ -2,25 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::time::{Duration, Instant};
 
 use tch::{Kind, Tensor};
 
 use super::guidance::{Guidance, GuidedDenoiser, PromptEmbeds};
 use super::picture::pixels_from_tensor;
 use super::plan::GenerationPlan;
+use super::previews::Previews;
 use super::upscale::Upscaler;
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
 use crate::request::{Pixels, Stage};
 use crate::samplers::{self, Run, Seeds, Step};
-
-/// A preview is decoded only while previews together take less than this share of the drawing ...
-const PREVIEW_SHARE: f64 = 0.15;
-/// ... or where one takes less than this anyway.
-const PREVIEW_CHEAP: Duration = Duration::from_millis(40);
-/// Longer latents are averaged down to this side before a preview is decoded.
-const PREVIEW_SIDE: i64 = 32;
 
 /// Who wants to know, and may stop it. Called on the drawing thread.
 pub trait Watcher {
@@ -168,7 +161,7 @@ impl BatchJob<'_> {
             let mut watcher = watcher.borrow_mut();
             watcher.step(self.batch.clone(), done);
             if done < step.count
-                && let Some(pictures) = previews.decode(model, step.denoised)?
+                && let Some(pictures) = previews.show(model, step.denoised)?
             {
                 watcher.preview(self.batch.clone(), done, pictures);
             }
@@ -229,52 +222,4 @@ impl BatchJob<'_> {
         }
         Ok(())
     }
-}
-
-/// Decides which steps are shown, so that looking never slows the drawing much.
-struct Previews {
-    wanted: bool,
-    started: Instant,
-    spent: Duration,
-    last: Duration,
-}
-
-impl Previews {
-    fn start(wanted: bool) -> Self {
-        Self {
-            wanted,
-            started: Instant::now(),
-            spent: Duration::ZERO,
-            last: Duration::ZERO,
-        }
-    }
-
-    fn decode(
-        &mut self,
-        model: &StableDiffusion,
-        denoised: &Tensor,
-    ) -> Result<Option<Vec<Pixels>>> {
-        let share = self.started.elapsed().as_secs_f64() * PREVIEW_SHARE;
-        let affordable =
-            self.last < PREVIEW_CHEAP || (self.spent + self.last).as_secs_f64() < share;
-        if !self.wanted || !affordable {
-            return Ok(None);
-        }
-        let before = Instant::now();
-        let pictures = pixels_from_tensor(&model.decode(&small(denoised)?)?)?;
-        self.last = before.elapsed();
-        self.spent += self.last;
-        Ok(Some(pictures))
-    }
-}
-
-/// Latents averaged down to at most [`PREVIEW_SIDE`], the proportions kept.
-fn small(latents: &Tensor) -> Result<Tensor> {
-    let (_, _, height, width) = latents.size4()?;
-    let factor = (height.max(width) + PREVIEW_SIDE - 1) / PREVIEW_SIDE;
-    if factor <= 1 {
-        return Ok(latents.shallow_clone());
-    }
-    let size = [(height / factor).max(1), (width / factor).max(1)];
-    Ok(latents.f_adaptive_avg_pool2d(size)?)
 }

@@ -4,6 +4,7 @@ mod generate;
 mod guidance;
 mod picture;
 mod plan;
+mod previews;
 mod upscale;
 
 pub use crate::models::layers::profile;

@@ -148,6 +148,11 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, _, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        if job.previews {
+            let folders = folders(job);
+            let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+            loaded.model.decoder.find_preview_vae(&folders);
+        }
         let notes = loaded.model.set_loras(&loras(job)?)?;
         if !notes.is_empty() {
             let ready = ready(&loaded.model, notes);
@@ -333,6 +338,13 @@ fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) ->
     }
 }
 
+/// Where what belongs to a model is looked for: the model folders, and the folder that it lies in.
+fn folders(job: &Job) -> Vec<PathBuf> {
+    let beside = job.request.model.as_deref().and_then(Path::parent);
+    let places = library::places(&job.model_folders).into_iter();
+    places.chain(beside.map(Path::to_path_buf)).collect()
+}
+
 /// The LoRAs of a job: those that the request lists, then those that the prompt names.
 ///
 /// Errors: [`Error::Request`] naming one that is in none of the folders.
@@ -347,9 +359,8 @@ fn loras(job: &Job) -> Result<Vec<Lora>> {
             text_encoder_weight: choice.weight,
         })
         .collect();
-    let beside = job.request.model.as_deref().and_then(Path::parent);
-    let places = library::places(&job.model_folders);
-    let folders: Vec<&Path> = places.iter().map(PathBuf::as_path).chain(beside).collect();
+    let folders = folders(job);
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
     for named in networks::loras(&job.request.prompt) {
         let path = find_lora(&named.name, &folders).ok_or_else(|| {
             Error::Request(format!(

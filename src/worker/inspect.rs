@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::checkpoint::{self, TensorHeader};
 use crate::error::{Error, Result};
-use crate::families::{Inspection, ModelFiles, is_vae};
+use crate::families::{Inspection, ModelFiles, vae_class};
 
 /// What lies at a path.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub enum Inspected {
     File {
         /// Why it is no model by itself.
         why: String,
-        /// `Real-ESRGAN compact` or `AutoencoderKL` where it is one.
+        /// `Real-ESRGAN compact`, `AutoencoderKL` or `AutoencoderTiny` where it is one.
         network: Option<&'static str>,
         parameters: u64,
         bytes: u64,
@@ -42,7 +42,7 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         network: if is_compact {
             Some("Real-ESRGAN compact")
         } else {
-            is_vae(path).then_some("AutoencoderKL")
+            vae_class(path)
         },
         parameters: tensors.iter().map(TensorHeader::elements).sum(),
         bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),

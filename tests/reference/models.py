@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, LatentConsistencyModelPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, LatentConsistencyModelPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -190,6 +190,28 @@ def vaes():
     )
 
 
+def tiny_vaes():
+    """TAESD's layout in diffusers' names, and (its decoder) in the author's as .safetensors and .pth."""
+    generator = torch.Generator().manual_seed(3)
+    model = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), latent_channels=4,
+        num_encoder_blocks=(1, 2, 2), num_decoder_blocks=(2, 3, 1),
+    )
+    model = randomise(model, generator, torch.float16)
+    latents = 2 * torch.randn(2, 4, 4, 6, generator=generator)
+    reference = {"latents": latents, "decoded": model.decode(latents).sample}
+    folder = fresh("vae_tiny")
+    config = config_of(model) | {"_class_name": "AutoencoderTiny"}
+    write(folder, config, model.state_dict(), torch.float16, reference, "diffusion_pytorch_model")
+    own = {}
+    for name, value in model.decoder.state_dict().items():
+        index, rest = name.removeprefix("layers.").split(".", 1)
+        # The author's first layer squeezes the latents.
+        own[f"{int(index) + 1}.{rest}"] = value.half().contiguous()
+    save_file(own, folder / "taesd_decoder.safetensors")
+    torch.save(own, folder / "taesd_decoder.pth")
+
+
 def old_names(folder):
     """The same VAE as files of before 2023 have it: other names, convolutions, two shards."""
     target = fresh("vae_old_names")
@@ -330,6 +352,7 @@ def main():
     else:
         unets()
         vaes()
+        tiny_vaes()
         clips()
         esrgan()
 

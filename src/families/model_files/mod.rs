@@ -13,13 +13,14 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use self::single_file::SingleFile;
-use self::vae_files::VaeFiles;
+pub use self::vae_files::load_tiny_vae;
+use self::vae_files::{VaeFiles, VaeKind};
 use super::{Family, Part};
 use crate::checkpoint::{self, Dtype, TensorHeader};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
-use crate::models::vae::{AutoencoderKL, VaeConfig};
+use crate::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use crate::request::{ModelCard, ModelDefaults, SamplerId, ScheduleId};
 use crate::schedule::SchedulerConfig;
 use crate::text::clip::{CLIPTextModel, ClipConfig};
@@ -120,9 +121,10 @@ struct EaselDefaults {
     upscaler: Option<String>,
 }
 
-/// Whether a file or folder holds a VAE that may stand in for a model's own.
-pub fn is_vae(path: &Path) -> bool {
-    VaeFiles::open(path).is_ok()
+/// What diffusers calls the VAE in a file or folder, where it holds one that may stand in for a
+/// model's own.
+pub fn vae_class(path: &Path) -> Option<&'static str> {
+    VaeFiles::open(path).ok().map(|files| files.config.class())
 }
 
 #[derive(Deserialize)]
@@ -249,32 +251,39 @@ impl ModelFiles {
     /// Errors: [`Error::Model`] naming the VAE and why it cannot be used, or does not fit the UNet.
     pub fn with_vae(mut self, path: &Path) -> Result<Self> {
         let other = VaeFiles::open(path)?;
-        if other.config.latent_channels != self.vae.latent_channels
-            || other.config.factor() != self.vae.factor()
-        {
+        let (channels, factor) = (other.config.latent_channels(), other.config.factor());
+        if channels != self.vae.latent_channels || factor != self.vae.factor() {
             return Err(Error::model(
                 path,
                 format!(
-                    "its latents have {} channels at 1/{} of the size, the model's {} at 1/{}",
-                    other.config.latent_channels,
-                    other.config.factor(),
+                    "its latents have {channels} channels at 1/{factor} of the size, the model's {} at 1/{}",
                     self.vae.latent_channels,
                     self.vae.factor()
                 ),
             ));
         }
-        // A file without a config says nothing of the scale: it is made for this family.
-        let scaling_factor = match other.path.is_dir() {
-            true => other.config.scaling_factor,
-            false => self.vae.scaling_factor,
-        };
-        self.vae = VaeConfig {
-            scaling_factor,
-            force_upcast: self.vae.force_upcast,
-            ..other.config.clone()
-        };
+        if let VaeKind::Kl(config) = &other.config {
+            // A file without a config says nothing of the scale: it is made for this family.
+            let scaling_factor = match other.path.is_dir() {
+                true => config.scaling_factor,
+                false => self.vae.scaling_factor,
+            };
+            self.vae = VaeConfig {
+                scaling_factor,
+                force_upcast: self.vae.force_upcast,
+                ..config.clone()
+            };
+        }
         self.other_vae = Some(other);
         Ok(self)
+    }
+
+    /// TAESD's config, where that stands in for the model's VAE.
+    pub fn tiny_vae(&self) -> Option<&TinyConfig> {
+        match self.other_vae.as_ref().map(|other| &other.config) {
+            Some(VaeKind::Tiny(config)) => Some(config),
+            _ => None,
+        }
     }
 
     /// Where the VAE lies, where it is not the model's own.
@@ -440,7 +449,10 @@ impl ModelFiles {
     fn try_out(&self, part: Part, weights: &Weights) -> Result<()> {
         match part {
             Part::Unet => UNet2DConditionModel::new(self.unet.clone(), weights).map(drop),
-            Part::Vae => AutoencoderKL::new(self.vae.clone(), weights).map(drop),
+            Part::Vae => match self.tiny_vae() {
+                Some(config) => AutoencoderTiny::new(config.clone(), weights).map(drop),
+                None => AutoencoderKL::new(self.vae.clone(), weights).map(drop),
+            },
             Part::TextEncoder | Part::TextEncoder2 => self.build_encoder(part, weights).map(drop),
         }
     }

@@ -1,5 +1,6 @@
 //! A VAE on its own, which stands in for a model's: a folder in diffusers' layout, or a file with
-//! diffusers' names or latent-diffusion's (with or without the prefix of a checkpoint).
+//! diffusers' names or latent-diffusion's (with or without the prefix of a checkpoint). TAESD too, in
+//! diffusers' names or its author's (`taesd_decoder.safetensors`, `.pth`).
 
 use std::path::{Path, PathBuf};
 
@@ -10,24 +11,68 @@ use super::single_file::{cut, vae_config};
 use crate::checkpoint::{self, NamedTensors, Piece, TensorHeader};
 use crate::error::{Error, Result};
 use crate::families::Part;
-use crate::models::vae::VaeConfig;
+use crate::models::layers::Weights;
+use crate::models::vae::{AutoencoderTiny, TinyConfig, VaeConfig};
 
 /// A VAE whose headers were read.
 #[derive(Clone, Debug)]
 pub(super) struct VaeFiles {
     pub path: PathBuf,
-    pub config: VaeConfig,
+    pub config: VaeKind,
     pub files: Vec<PathBuf>,
     /// Under diffusers' names.
     pub headers: Vec<TensorHeader>,
     names: Names,
 }
 
+/// Which network.
+#[derive(Clone, Debug)]
+pub(super) enum VaeKind {
+    Kl(VaeConfig),
+    Tiny(TinyConfig),
+}
+
+impl VaeKind {
+    pub fn latent_channels(&self) -> i64 {
+        match self {
+            Self::Kl(config) => config.latent_channels,
+            Self::Tiny(config) => config.latent_channels,
+        }
+    }
+
+    pub fn factor(&self) -> i64 {
+        match self {
+            Self::Kl(config) => config.factor(),
+            Self::Tiny(config) => config.factor(),
+        }
+    }
+
+    /// What diffusers calls it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Kl(_) => "AutoencoderKL",
+            Self::Tiny(_) => "AutoencoderTiny",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Names {
     Diffusers,
-    Ldm { prefix: &'static str, blocks: usize },
+    Ldm {
+        prefix: &'static str,
+        blocks: usize,
+    },
+    /// diffusers' names of TAESD, of which the decoder is taken.
+    Tiny,
+    /// Its author's: numbers behind this prefix.
+    TinyNumbers(&'static str),
 }
+
+/// Where diffusers has TAESD's decoder.
+const TINY_DECODER: &str = "decoder.";
+/// What stands before the layers' numbers in files of the decoder alone, and of both halves.
+const TINY_PREFIXES: [&str; 3] = ["", "taesd_decoder.", "decoder."];
 
 impl VaeFiles {
     /// Errors: [`Error::Model`] naming the file and what is wrong with it.
@@ -45,12 +90,19 @@ impl VaeFiles {
 
     fn open_folder(folder: &Path) -> Result<Self> {
         let files = checkpoint::find_weights(folder, Part::Vae.stem())?;
+        let stored = checkpoint::headers(&files)?;
+        let config = folder.join("config.json");
+        let tiny = stored.iter().any(|it| it.name == "decoder.layers.0.weight");
+        let (config, names) = match tiny {
+            true => (VaeKind::Tiny(TinyConfig::read(&config)?), Names::Tiny),
+            false => (VaeKind::Kl(VaeConfig::read(&config)?), Names::Diffusers),
+        };
         Ok(Self {
             path: folder.to_path_buf(),
-            config: VaeConfig::read(&folder.join("config.json"))?,
-            headers: checkpoint::headers(&files)?,
+            config,
+            headers: names.headers(&stored),
             files,
-            names: Names::Diffusers,
+            names,
         })
     }
 
@@ -72,19 +124,19 @@ impl VaeFiles {
             Names::Diffusers
         } else if has("encoder.down.") {
             ldm("")
+        } else if let Some(names) = tiny_names(&stored) {
+            names
         } else {
             return Err(Error::model(path, "it holds no VAE"));
         };
-        let headers: Vec<TensorHeader> = stored
-            .iter()
-            .flat_map(|header| {
-                let pieces = names.pieces(&header.name);
-                pieces.into_iter().map(|piece| cut(header, &piece))
-            })
-            .collect();
+        let headers = names.headers(&stored);
+        let config = match tiny_config(&headers) {
+            Some(config) => VaeKind::Tiny(config),
+            None => VaeKind::Kl(vae_config(path, &headers)?),
+        };
         Ok(Self {
             path: path.to_path_buf(),
-            config: vae_config(path, &headers)?,
+            config,
             files,
             headers,
             names,
@@ -102,7 +154,45 @@ impl VaeFiles {
     }
 }
 
+/// Loads TAESD from a file or folder; `None` where it is another VAE.
+///
+/// Errors: [`Error::Model`] naming the file and what is wrong with it.
+pub fn load_tiny_vae(path: &Path, device: Device, kind: Kind) -> Result<Option<AutoencoderTiny>> {
+    let files = VaeFiles::open(path)?;
+    let VaeKind::Tiny(config) = &files.config else {
+        return Ok(None);
+    };
+    let named = files.load(device, kind, &mut |_| ())?;
+    let weights = Weights::new(named.path, named.tensors);
+    AutoencoderTiny::new(config.clone(), &weights).map(Some)
+}
+
+/// The names of a file that is TAESD or its decoder.
+fn tiny_names(stored: &[TensorHeader]) -> Option<Names> {
+    let numbers = TINY_PREFIXES.iter().copied().map(Names::TinyNumbers);
+    let mut all = std::iter::once(Names::Tiny).chain(numbers);
+    all.find(|names| tiny_config(&names.headers(stored)).is_some())
+}
+
+fn tiny_config(headers: &[TensorHeader]) -> Option<TinyConfig> {
+    let shape = |name: &str| {
+        let name = format!("{TINY_DECODER}{name}");
+        let found = headers.iter().find(|header| header.name == name);
+        found.map(|header| header.shape.clone())
+    };
+    TinyConfig::from_shapes(&shape)
+}
+
 impl Names {
+    /// What becomes of all stored tensors.
+    fn headers(self, stored: &[TensorHeader]) -> Vec<TensorHeader> {
+        let of = |header: &TensorHeader| -> Vec<TensorHeader> {
+            let pieces = self.pieces(&header.name);
+            pieces.iter().map(|piece| cut(header, piece)).collect()
+        };
+        stored.iter().flat_map(of).collect()
+    }
+
     /// What becomes of a stored tensor.
     fn pieces(self, key: &str) -> Vec<Piece> {
         match self {
@@ -116,6 +206,21 @@ impl Names {
                     _ => Vec::new(),
                 }
             }
+            Self::Tiny => match key.starts_with(TINY_DECODER) {
+                true => vec![Piece::whole(key)],
+                false => Vec::new(),
+            },
+            Self::TinyNumbers(prefix) => {
+                let name = key.strip_prefix(prefix).and_then(numbered);
+                name.into_iter().map(|name| Piece::whole(&name)).collect()
+            }
         }
     }
+}
+
+/// diffusers' name for `3.conv.0.weight`: the author's first layer has no weights there.
+fn numbered(key: &str) -> Option<String> {
+    let (index, rest) = key.split_once('.')?;
+    let index = index.parse::<usize>().ok()?.checked_sub(1)?;
+    Some(format!("{TINY_DECODER}layers.{index}.{rest}"))
 }

@@ -27,6 +27,22 @@ impl Conv2d {
         })
     }
 
+    /// As [`Self::new`], of a layer that has no bias.
+    pub fn unbiased(
+        scope: &Scope,
+        in_channels: i64,
+        out_channels: i64,
+        kernel: i64,
+    ) -> Result<Self> {
+        let weight = scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?;
+        Ok(Self {
+            adapters: scope.adapters(&weight, None),
+            weight,
+            stride: 1,
+            padding: (kernel - 1) / 2,
+        })
+    }
+
     pub fn with_stride(self, stride: i64, padding: i64) -> Self {
         Self {
             stride,

@@ -1,14 +1,16 @@
-//! `AutoencoderKL`: pictures to latents and back.
+//! `AutoencoderKL`: pictures to latents and back; and its small stand-in, [`AutoencoderTiny`].
 //!
 //! Source: diffusers `models/autoencoders/autoencoder_kl.py` and `vae.py`, 0.42.1; Rombach et al., 2022.
 
 mod config;
 mod halves;
+mod tiny;
 
 use tch::{Device, Kind, Tensor};
 
 pub use self::config::VaeConfig;
 use self::halves::{Decoder, Encoder};
+pub use self::tiny::{AutoencoderTiny, TinyConfig};
 use crate::error::{Error, Result};
 use crate::models::layers::{Conv2d, Weights, profile};
 
