@@ -537,12 +537,10 @@ fn settings_of_another_program_are_for_the_model_that_is_chosen() {
         path,
         opened: OpenedPicture {
             pixels: Arc::new(ball(128, 2, 0.0)),
-            recipe: Some(Recipe {
+            recipe: Some(Box::new(Recipe {
                 request,
-                settings: None,
-                infotext: String::new(),
-                notes: Vec::new(),
-            }),
+                ..Recipe::default()
+            })),
         },
     });
     window.run();
@@ -729,14 +727,13 @@ fn a_dropped_picture_offers_its_settings_and_a_dropped_model_to_open_it() {
         path: path.clone(),
         opened: OpenedPicture {
             pixels: Arc::new(ball(128, 2, 0.0)),
-            recipe: Some(Recipe {
+            recipe: Some(Box::new(Recipe {
                 request: request.clone(),
-                settings: None,
-                infotext: String::new(),
                 notes: vec![
                     "It was drawn with the model dreamshaper, which is not here.".to_owned(),
                 ],
-            }),
+                ..Recipe::default()
+            })),
         },
     });
     window.run();

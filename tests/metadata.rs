@@ -20,6 +20,10 @@ use easel::request::{
 };
 use proptest::prelude::*;
 
+#[path = "common/pictures.rs"]
+mod pictures;
+use pictures::{png_with, tiff_with};
+
 fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
     PictureSettings {
         prompt: prompt.to_owned(),
@@ -264,6 +268,25 @@ fn png_keys_are_the_ones_readers_expect_and_stand_before_the_picture() {
 }
 
 #[test]
+fn an_enlarged_photo_is_not_called_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let photo = PictureSettings {
+        steps: 0,
+        ..settings("", "")
+    };
+    for (settings, source) in [
+        (settings("", ""), "/trainedAlgorithmicMedia<"),
+        (photo, "/compositeWithTrainedAlgorithmicMedia<"),
+    ] {
+        for format in PictureFormat::ALL {
+            let bytes = std::fs::read(save_to(folder.path(), &settings, format)).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.contains(source), "{format:?} lacks {source}");
+        }
+    }
+}
+
+#[test]
 fn jpeg_and_webp_hold_what_piexif_would_write() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings("一只 penguin \u{1f427}", "");
@@ -315,28 +338,6 @@ fn a_prompt_too_long_for_a_jpeg_lies_in_a_text_file_beside_it() {
         let exif = output::read_recipe(&path).unwrap().unwrap();
         assert_eq!(exif.settings.as_ref(), Some(&settings));
     }
-}
-
-/// A PNG of one pixel with these chunks before (`true`) or behind its picture.
-fn png_with(chunks: &[(&[u8; 4], Vec<u8>, bool)]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    let mut encoder = png::Encoder::new(&mut plain, 1, 1);
-    encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header().unwrap();
-    writer.write_image_data(&[1, 2, 3]).unwrap();
-    writer.finish().unwrap();
-    let added = |first: bool| -> Vec<u8> {
-        let wanted = chunks.iter().filter(|(_, _, before)| *before == first);
-        wanted
-            .flat_map(|(kind, data, _)| {
-                let length = (data.len() as u32).to_be_bytes();
-                [&length[..], &kind[..], data, &[0; 4]].concat()
-            })
-            .collect()
-    };
-    let (head, rest) = plain.split_at(8 + 25);
-    let (picture, end) = rest.split_at(rest.len() - 12);
-    [head, &added(true), picture, &added(false), end].concat()
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<Option<easel::request::Recipe>, Error> {
@@ -400,8 +401,9 @@ fn a1111_s_pngs_are_read_whatever_the_chunk_and_wherever_it_stands() {
             assert_eq!(recipe.request, a1111_request());
             assert_eq!(recipe.settings, None);
             assert_eq!(recipe.infotext, A1111);
-            let notes = recipe.notes.join("\n");
-            assert!(notes.contains("v1-5-pruned (6ce0161689)"), "{notes}");
+            let model = recipe.files.model.unwrap().to_string();
+            assert_eq!(model, "v1-5-pruned (6ce0161689)");
+            assert_eq!(recipe.program, "AUTOMATIC1111");
         }
     }
 }
@@ -440,46 +442,10 @@ fn a1111_s_jpegs_and_webps_are_read_in_either_byte_order() {
     }
 }
 
-/// A TIFF block whose EXIF directory holds `comment` as UserComment.
-fn tiff_with(comment: &[u8], kind: u16, little: bool) -> Vec<u8> {
-    let two = |value: u16| {
-        if little {
-            value.to_le_bytes()
-        } else {
-            value.to_be_bytes()
-        }
-    };
-    let four = |value: u32| {
-        if little {
-            value.to_le_bytes()
-        } else {
-            value.to_be_bytes()
-        }
-    };
-    let mut tiff = if little {
-        b"II".to_vec()
-    } else {
-        b"MM".to_vec()
-    };
-    tiff.extend(two(42));
-    tiff.extend(four(8));
-    for (tag, kind, count, value) in [(0x8769, 4, 1, 26), (0x9286, kind, comment.len() as u32, 44)]
-    {
-        tiff.extend(two(1));
-        tiff.extend(two(tag));
-        tiff.extend(two(kind));
-        tiff.extend(four(count));
-        tiff.extend(four(value));
-        tiff.extend(four(0));
-    }
-    tiff.extend(comment);
-    tiff
-}
-
 #[test]
 fn other_programs_texts_are_not_taken_for_a1111_s() {
     for (key, text) in [
-        ("parameters", "{\"sui_image_params\": {\"prompt\": \"x\"}}"),
+        ("parameters", "{\"prompt\": \"x\", \"of\": \"nobody\"}"),
         ("parameters", "  "),
         (
             "Comment",

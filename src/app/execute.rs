@@ -359,11 +359,14 @@ impl App {
         }
     }
 
-    /// A picture's request with what belongs to this machine: the device, and the model of a picture
-    /// that Easel did not draw, which names its model in no way that finds a file.
+    /// A picture's request with what belongs to this machine: the device, and the model that is chosen
+    /// where that of another program's picture is not here.
     fn request_here(&self, request: GenerationRequest, ours: bool) -> GenerationRequest {
         let now = &self.state.settings.request;
-        let model = if ours { &request.model } else { &now.model };
+        let model = match &request.model {
+            None if !ours => &now.model,
+            named => named,
+        };
         GenerationRequest {
             model: model.clone(),
             device: now.device,

@@ -262,7 +262,10 @@ impl App {
         history.listed = true;
     }
 
-    fn on_opened(&mut self, ctx: &Context, path: PathBuf, opened: OpenedPicture) {
+    fn on_opened(&mut self, ctx: &Context, path: PathBuf, mut opened: OpenedPicture) {
+        if let Some(recipe) = &mut opened.recipe {
+            recipe.look_up(&self.state.models.found);
+        }
         self.textures.set_opened(ctx, &path, &opened.pixels);
         if let Some(recipe) = &opened.recipe {
             self.state
@@ -274,7 +277,7 @@ impl App {
             self.state.offer = Some(match &opened.recipe {
                 Some(recipe) => Offer::Recipe {
                     path: path.clone(),
-                    recipe: Box::new(recipe.clone()),
+                    recipe: recipe.clone(),
                 },
                 None => Offer::NoRecipe(path.clone()),
             });

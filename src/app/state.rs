@@ -345,7 +345,7 @@ impl State {
             }
             View::Saved(path) => {
                 let (opened_path, opened) = self.history.opened.as_ref()?;
-                let recipe = opened.recipe.as_ref();
+                let recipe = opened.recipe.as_deref();
                 (opened_path == path).then_some(Current {
                     pixels: &opened.pixels,
                     settings: recipe.and_then(|recipe| recipe.settings.as_ref()),

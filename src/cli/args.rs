@@ -225,13 +225,14 @@ pub struct Inspect {
 
 /// Tell what settings a picture carries.
 ///
-/// Reads PNG, JPEG and WebP files of Easel and of AUTOMATIC1111's and Forge's web interfaces. The
-/// settings go to standard output, what Easel cannot follow to standard error.
+/// Reads PNG, JPEG and WebP files of Easel, AUTOMATIC1111, Forge, ComfyUI, SwarmUI, Fooocus, InvokeAI,
+/// Draw Things, NovelAI, stable-diffusion.cpp, Stability Matrix and Civitai. The settings go to standard
+/// output, what Easel cannot follow to standard error.
 #[derive(Args, Debug)]
 pub struct Info {
     /// The picture
     pub image: PathBuf,
-    /// As one JSON object: infotext, settings (Easel's own record or null), request, notes
+    /// As one JSON object: program, infotext, settings (Easel's own record or null), request, notes
     #[arg(long)]
     pub json: bool,
 }

@@ -19,6 +19,7 @@ pub fn info(image: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
     if as_json {
         to.out(json!({
             "path": image.to_string_lossy(),
+            "program": recipe.program,
             "infotext": recipe.infotext,
             "settings": recipe.settings,
             "request": recipe.request,

@@ -12,15 +12,63 @@ use super::encode::{EXTENDED_XMP_PREFIX, XMP_PREFIX};
 use super::{MAX_TEXT_BYTES, exif, xmp};
 use crate::error::{Error, Result};
 
-/// What a picture file says about how it was drawn.
+/// The keys of PNG texts that hold settings, each with the programs that write it.
+const PNG_KEYS: &[&str] = &[
+    "parameters",        // A1111 and most others, SwarmUI and Fooocus as JSON
+    "easel",             // Easel
+    "XML:com.adobe.xmp", // Easel, Draw Things
+    "prompt",            // ComfyUI
+    "workflow",          // ComfyUI
+    "invokeai_metadata", // InvokeAI from 3.0 on
+    "sd-metadata",       // InvokeAI 2
+    "Dream",             // InvokeAI 1 and 2
+    "Comment",           // NovelAI
+    "Description",       // NovelAI
+    "Software",          // NovelAI
+    "Source",            // NovelAI
+    "parameters-json",   // Stability Matrix
+];
+
+/// The texts of a picture file that can say how it was drawn.
 #[derive(Debug, Default)]
 pub struct Carried {
-    /// A1111's infotext: the PNG key `parameters`, or EXIF `UserComment`.
-    pub parameters: Option<String>,
     /// Easel's own record: the PNG key `easel`, or inside the XMP packet.
     pub easel_json: Option<String>,
-    /// Whether `parameters` came from a key that only picture generators write.
-    pub from_png_key: bool,
+    /// EXIF `UserComment`.
+    pub user_comment: Option<String>,
+    /// The other texts of the EXIF block: where ComfyUI puts its graph in a WebP.
+    pub exif_texts: Vec<String>,
+    /// The comment segment of a JPEG.
+    pub jpeg_comment: Option<String>,
+    /// XMP packets: the one, and the one that extends it.
+    pub xmp: Vec<String>,
+    /// Whether a text was left out that is damaged or longer than 2 MB.
+    pub left_out: bool,
+    /// Each of [`PNG_KEYS`] at most once.
+    png: Vec<(&'static str, String)>,
+}
+
+impl Carried {
+    /// The text of a PNG under one of [`PNG_KEYS`].
+    pub fn png(&self, key: &str) -> Option<&str> {
+        let mut found = self.png.iter().filter(|(known, _)| *known == key);
+        found.next().map(|(_, text)| text.as_str())
+    }
+
+    fn take_exif(&mut self, tiff: Vec<u8>) {
+        let texts = exif::texts(tiff);
+        self.user_comment = self.user_comment.take().or(texts.user_comment);
+        if self.exif_texts.is_empty() {
+            self.exif_texts = texts.others;
+        }
+    }
+
+    fn take_xmp(&mut self, packet: &[u8]) {
+        let packet = String::from_utf8_lossy(packet).into_owned();
+        let json = || xmp::easel_json(&packet);
+        self.easel_json = self.easel_json.take().or_else(json);
+        self.xmp.push(packet);
+    }
 }
 
 /// Why a file cannot be read, before its path is known.
@@ -69,46 +117,37 @@ pub fn read(path: &Path) -> Result<Carried> {
 
 fn read_png(file: &mut (impl Read + Seek)) -> Result<Carried, Trouble> {
     let mut carried = Carried::default();
-    let mut xmp_packet = None;
     file.seek(SeekFrom::Start(8))?;
     loop {
         let length = u64::from(u32::from_be_bytes(read_array(file)?));
         let kind: [u8; 4] = read_array(file)?;
         match &kind {
             b"IEND" => break,
-            b"tEXt" | b"zTXt" | b"iTXt" => {
-                if let Some((key, text)) = read_png_text(file, &kind, length)? {
-                    let slot = match key {
-                        PngKey::Parameters => &mut carried.parameters,
-                        PngKey::Easel => &mut carried.easel_json,
-                        PngKey::Xmp => &mut xmp_packet,
-                    };
-                    slot.get_or_insert(text);
-                }
+            b"tEXt" | b"zTXt" | b"iTXt" => read_png_text(file, &kind, length, &mut carried)?,
+            b"eXIf" if length <= MAX_UTF16_BYTES as u64 => {
+                let tiff = read_text_bytes(file, length, MAX_UTF16_BYTES)?;
+                carried.take_exif(tiff);
             }
             _ => skip(file, length)?,
         }
         let _checksum: [u8; 4] = read_array(file)?;
     }
-    carried.from_png_key = carried.parameters.is_some();
-    if carried.easel_json.is_none() {
-        carried.easel_json = xmp_packet.as_deref().and_then(xmp::easel_json);
+    if let Some(packet) = carried.png("XML:com.adobe.xmp").map(str::to_owned) {
+        carried.take_xmp(packet.as_bytes());
     }
+    let easel_json = carried.png("easel").map(str::to_owned);
+    carried.easel_json = easel_json.or(carried.easel_json);
     Ok(carried)
 }
 
-enum PngKey {
-    Parameters,
-    Easel,
-    Xmp,
-}
-
-/// A text chunk's key and text; `None`, and nothing read into memory, where the key is another's.
+/// Keeps a text chunk under a known key; nothing is read into memory where the key is another's, or
+/// was there before. What is too long is an error where A1111 or Easel wrote it, else left out.
 fn read_png_text(
     file: &mut (impl Read + Seek),
     kind: &[u8; 4],
     length: u64,
-) -> Result<Option<(PngKey, String)>, Trouble> {
+    carried: &mut Carried,
+) -> Result<(), Trouble> {
     const LONGEST_KEY: u64 = 80; // 79 bytes and the 0 behind them
     let mut head = Vec::new();
     let head_bytes = length.min(LONGEST_KEY);
@@ -116,20 +155,25 @@ fn read_png_text(
     if (head.len() as u64) < head_bytes {
         return Err(Trouble::Broken("it ends too early"));
     }
-    let key = match head.split(|byte| *byte == 0).next() {
-        Some(b"parameters") => PngKey::Parameters,
-        Some(b"easel") => PngKey::Easel,
-        Some(b"XML:com.adobe.xmp") => PngKey::Xmp,
-        _ => {
-            skip(file, length - head_bytes)?;
-            return Ok(None);
-        }
+    let rest = length - head_bytes;
+    let name = head.split(|byte| *byte == 0).next().unwrap_or_default();
+    let known = PNG_KEYS.iter().find(|key| key.as_bytes() == name);
+    let Some(key) = known.filter(|key| carried.png(key).is_none()) else {
+        return skip(file, rest);
     };
-    let rest = read_text_bytes(file, length - head_bytes, MAX_TEXT_BYTES)?;
+    let needed = matches!(*key, "parameters" | "easel");
+    if !needed && rest > MAX_TEXT_BYTES as u64 {
+        carried.left_out = true;
+        return skip(file, rest);
+    }
     let mut chunk = head;
-    chunk.extend(rest);
-    let text = decode_png_text(kind, &chunk)?;
-    Ok(Some((key, text)))
+    chunk.extend(read_text_bytes(file, rest, MAX_TEXT_BYTES)?);
+    match decode_png_text(kind, &chunk) {
+        Ok(text) => carried.png.push((key, text)),
+        Err(trouble) if needed => return Err(trouble),
+        Err(_) => carried.left_out = true,
+    }
+    Ok(())
 }
 
 fn decode_png_text(kind: &[u8; 4], chunk: &[u8]) -> Result<String, Trouble> {
@@ -202,23 +246,30 @@ fn read_jpeg(file: &mut (impl Read + Seek)) -> Result<Carried, Trouble> {
         let length = length
             .checked_sub(2)
             .ok_or(Trouble::Broken("its JPEG structure is damaged"))?;
-        if kind != 0xe1 {
+        if !matches!(kind, 0xe1 | 0xfe) {
             skip(file, length)?;
             continue;
         }
         let segment = read_text_bytes(file, length, MAX_UTF16_BYTES)?;
-        if let Some(tiff) = segment.strip_prefix(b"Exif\0\0") {
-            carried.parameters = carried
-                .parameters
-                .or_else(|| exif::user_comment(tiff.to_vec()));
+        if kind == 0xfe {
+            let comment = String::from_utf8_lossy(&segment);
+            let comment = comment.trim_end_matches('\0');
+            carried
+                .jpeg_comment
+                .get_or_insert_with(|| comment.to_owned());
+        } else if let Some(tiff) = segment.strip_prefix(b"Exif\0\0") {
+            carried.take_exif(tiff.to_vec());
         } else if let Some(packet) = segment.strip_prefix(XMP_PREFIX) {
-            let packet = String::from_utf8_lossy(packet);
-            carried.easel_json = carried.easel_json.or_else(|| xmp::easel_json(&packet));
+            if carried.xmp.is_empty() {
+                carried.take_xmp(packet);
+            }
         } else if let Some(piece) = segment.strip_prefix(EXTENDED_XMP_PREFIX) {
             extended.add(piece)?;
         }
     }
-    carried.easel_json = carried.easel_json.or_else(|| extended.easel_json());
+    if !extended.0.is_empty() {
+        carried.take_xmp(&extended.0);
+    }
     Ok(carried)
 }
 
@@ -243,10 +294,6 @@ impl ExtendedXmp {
         }
         Ok(())
     }
-
-    fn easel_json(&self) -> Option<String> {
-        xmp::easel_json(&String::from_utf8_lossy(&self.0))
-    }
 }
 
 fn read_webp(file: &mut (impl Read + Seek)) -> Result<Carried, Trouble> {
@@ -263,13 +310,12 @@ fn read_webp(file: &mut (impl Read + Seek)) -> Result<Carried, Trouble> {
         match &kind {
             b"EXIF" => {
                 let block = read_text_bytes(file, length, MAX_UTF16_BYTES)?;
-                let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(&block).to_vec();
-                carried.parameters = carried.parameters.or_else(|| exif::user_comment(tiff));
+                let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(&block);
+                carried.take_exif(tiff.to_vec());
             }
-            b"XMP " => {
+            b"XMP " if carried.xmp.is_empty() => {
                 let packet = read_text_bytes(file, length, MAX_UTF16_BYTES)?;
-                let packet = String::from_utf8_lossy(&packet);
-                carried.easel_json = carried.easel_json.or_else(|| xmp::easel_json(&packet));
+                carried.take_xmp(&packet);
             }
             _ => skip(file, length)?,
         }

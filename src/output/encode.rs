@@ -10,7 +10,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use sha2::{Digest, Sha256};
 
-use super::{exif, infotext, xmp};
+use super::xmp::{self, Source};
+use super::{exif, infotext};
 use crate::request::{PictureFormat, PictureSettings, Pixels};
 
 /// Out of 100: no visible loss.
@@ -43,18 +44,19 @@ pub(super) fn encode(
     // No text format can carry the character 0.
     let text = infotext::write(settings).replace('\0', "");
     let json = serde_json::to_string(settings).map_err(io::Error::other)?;
+    let source = Source::of(settings);
     let whole = |bytes| Encoded {
         bytes,
         text_beside: None,
     };
     match format {
         PictureFormat::Png => {
-            let xmp = xmp::packet(None, None);
+            let xmp = xmp::packet(source, None, None);
             let texts = [("parameters", &*text), ("easel", &json), (XMP_KEY, &xmp)];
             png(pixels, &texts).map(whole)
         }
-        PictureFormat::Jpeg => jpeg(pixels, text, &json),
-        PictureFormat::Webp => webp(pixels, &text, &json).map(whole),
+        PictureFormat::Jpeg => jpeg(pixels, text, &json, source),
+        PictureFormat::Webp => webp(pixels, &text, &json, source).map(whole),
     }
 }
 
@@ -99,7 +101,7 @@ fn png(pixels: &Pixels, texts: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn jpeg(pixels: &Pixels, text: String, json: &str) -> io::Result<Encoded> {
+fn jpeg(pixels: &Pixels, text: String, json: &str, source: Source) -> io::Result<Encoded> {
     let mut drawn = Vec::new();
     JpegEncoder::new_with_quality(&mut drawn, JPEG_QUALITY)
         .encode(&pixels.rgb, pixels.width_px, pixels.height_px, Rgb8)
@@ -110,7 +112,7 @@ fn jpeg(pixels: &Pixels, text: String, json: &str) -> io::Result<Encoded> {
     if let Some(tiff) = exif::with_user_comment(&text).filter(|_| fits) {
         push_app1(&mut segments, &[EXIF_PREFIX, &tiff]);
     }
-    push_xmp(&mut segments, json);
+    push_xmp(&mut segments, json, source);
 
     // After the JFIF header, where the encoder wrote one.
     let at = match drawn.get(2..6) {
@@ -127,8 +129,8 @@ fn jpeg(pixels: &Pixels, text: String, json: &str) -> io::Result<Encoded> {
 }
 
 /// Easel's record in the XMP packet, or in as many extension segments as it needs.
-fn push_xmp(segments: &mut Vec<u8>, json: &str) {
-    let packet = xmp::packet(Some(json), None);
+fn push_xmp(segments: &mut Vec<u8>, json: &str, source: Source) {
+    let packet = xmp::packet(source, Some(json), None);
     if XMP_PREFIX.len() + packet.len() <= JPEG_SEGMENT_BYTES {
         push_app1(segments, &[XMP_PREFIX, packet.as_bytes()]);
         return;
@@ -140,7 +142,7 @@ fn push_xmp(segments: &mut Vec<u8>, json: &str) {
         .take(16)
         .map(|byte| format!("{byte:02X}"))
         .collect();
-    let packet = xmp::packet(None, Some(&guid));
+    let packet = xmp::packet(source, None, Some(&guid));
     push_app1(segments, &[XMP_PREFIX, packet.as_bytes()]);
     let length = (extended.len() as u32).to_be_bytes();
     let piece_bytes = JPEG_SEGMENT_BYTES - EXTENDED_XMP_HEADER_BYTES;
@@ -165,7 +167,7 @@ fn push_app1(segments: &mut Vec<u8>, parts: &[&[u8]]) {
     segments.extend(content);
 }
 
-fn webp(pixels: &Pixels, text: &str, json: &str) -> io::Result<Vec<u8>> {
+fn webp(pixels: &Pixels, text: &str, json: &str, source: Source) -> io::Result<Vec<u8>> {
     let mut drawn = Vec::new();
     WebPEncoder::new_lossless(&mut drawn)
         .encode(&pixels.rgb, pixels.width_px, pixels.height_px, Rgb8)
@@ -183,7 +185,7 @@ fn webp(pixels: &Pixels, text: &str, json: &str) -> io::Result<Vec<u8>> {
     push_chunk(
         &mut chunks,
         b"XMP ",
-        xmp::packet(Some(json), None).as_bytes(),
+        xmp::packet(source, Some(json), None).as_bytes(),
     );
     let length =
         u32::try_from(chunks.len()).map_err(|_| invalid("a WebP file holds at most 4 GB"))?;

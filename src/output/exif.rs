@@ -1,4 +1,5 @@
-//! The EXIF block of a JPEG or WebP, as far as it holds a prompt: the `UserComment` field.
+//! The EXIF block of a JPEG or WebP, as far as it can hold settings: the `UserComment` field, and the
+//! plain texts of the first directory, where ComfyUI puts its graph.
 //!
 //! Source: EXIF 2.32 (TIFF 6.0 layout); the same bytes as `piexif.helper.UserComment` writes for
 //! A1111: big-endian, `UNICODE\0`, UTF-16 without a byte order mark.
@@ -6,6 +7,9 @@
 const UNICODE: &[u8; 8] = b"UNICODE\0";
 const ASCII: &[u8; 8] = b"ASCII\0\0\0";
 const UNDEFINED: &[u8; 8] = &[0; 8];
+const USER_COMMENT: u16 = 0x9286;
+/// `DocumentName`, `ImageDescription`, `Make`, `Model`: ComfyUI counts down from `Model`.
+const PLAIN_TEXTS: std::ops::RangeInclusive<u16> = 0x010c..=0x0110;
 
 /// A TIFF block with `text` as its only field, without the `Exif\0\0` prefix of JPEG.
 ///
@@ -36,27 +40,52 @@ fn push_entry(tiff: &mut Vec<u8>, tag: u16, kind: u16, count: u32, value: u32) {
     tiff.extend(value.to_be_bytes());
 }
 
-/// The text of `UserComment` in either byte order and any of the encodings that programs write.
+/// What an EXIF block says in words.
+#[derive(Debug, Default, PartialEq)]
+pub struct ExifTexts {
+    pub user_comment: Option<String>,
+    /// The fields of [`PLAIN_TEXTS`].
+    pub others: Vec<String>,
+}
+
+/// The texts of an EXIF block; `UserComment` in either byte order and any of the encodings that
+/// programs write, also where it stands in the first directory (Fooocus, by Pillow).
 ///
-/// `tiff`: the block without the `Exif\0\0` prefix. `None` where there is no such field.
-pub fn user_comment(tiff: Vec<u8>) -> Option<String> {
+/// `tiff`: the block without the `Exif\0\0` prefix.
+pub fn texts(tiff: Vec<u8>) -> ExifTexts {
     let mut reader = exif::Reader::new();
     reader.continue_on_error(true);
     let block = reader
         .read_raw(tiff)
-        .or_else(|error| error.distill_partial_result(|_| ()))
-        .ok()?;
-    let field = block
-        .fields()
-        .find(|field| field.tag == exif::Tag::UserComment)?;
-    let bytes = match &field.value {
-        exif::Value::Undefined(bytes, _) => bytes.clone(),
-        // Pillow calls it a list of bytes, some phones a text.
-        exif::Value::Byte(bytes) => bytes.clone(),
-        exif::Value::Ascii(texts) => texts.join(&0),
-        _ => return None,
+        .or_else(|error| error.distill_partial_result(|_| ()));
+    let Ok(block) = block else {
+        return ExifTexts::default();
     };
-    Some(decode(&bytes, block.little_endian()))
+    // Field by field, not all: a hostile block holds thousands that share the same megabytes.
+    let field = |context, number| {
+        let tag = exif::Tag(context, number);
+        block.get_field(tag, exif::In::PRIMARY)
+    };
+    let comment = [exif::Context::Exif, exif::Context::Tiff]
+        .into_iter()
+        .find_map(|context| bytes_of(&field(context, USER_COMMENT)?.value));
+    let others = PLAIN_TEXTS
+        .filter_map(|number| bytes_of(&field(exif::Context::Tiff, number)?.value))
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    ExifTexts {
+        user_comment: comment.map(|bytes| decode(&bytes, block.little_endian())),
+        others: others.collect(),
+    }
+}
+
+/// The bytes of a field that holds some kind of text.
+fn bytes_of(value: &exif::Value) -> Option<Vec<u8>> {
+    match value {
+        // Pillow calls a comment a list of bytes, some phones a text.
+        exif::Value::Undefined(bytes, _) | exif::Value::Byte(bytes) => Some(bytes.clone()),
+        exif::Value::Ascii(texts) => Some(texts.join(&0)),
+        _ => None,
+    }
 }
 
 fn decode(bytes: &[u8], little_endian: bool) -> String {
@@ -108,7 +137,7 @@ mod tests {
             \x00\x01\x92\x86\x00\x07\x00\x00\x00\x0c\x00\x00\x00\x2c\x00\x00\x00\x00\
             UNICODE\x00\x00a\x4e\x2d";
         assert_eq!(tiff, expected);
-        assert_eq!(user_comment(tiff).as_deref(), Some("a\u{4e2d}"));
+        assert_eq!(texts(tiff).user_comment.as_deref(), Some("a\u{4e2d}"));
     }
 
     #[test]
@@ -141,10 +170,10 @@ mod tests {
     #[test]
     fn rubbish_is_no_comment_and_no_panic() {
         for bytes in [&b""[..], b"MM", b"MM\0\x2a\xff\xff\xff\xff", &[0xff; 64]] {
-            assert_eq!(user_comment(bytes.to_vec()), None);
+            assert_eq!(texts(bytes.to_vec()), ExifTexts::default());
         }
         let mut cut = with_user_comment("Steps: 20").unwrap();
         cut.truncate(50);
-        assert_eq!(user_comment(cut), None);
+        assert_eq!(texts(cut), ExifTexts::default());
     }
 }

@@ -171,7 +171,7 @@ fn is_ours(format: image::ImageFormat) -> bool {
     matches!(format, Png | Jpeg | WebP)
 }
 
-fn limits() -> image::Limits {
+pub(super) fn limits() -> image::Limits {
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE_PX);
     limits.max_image_height = Some(MAX_SIDE_PX);

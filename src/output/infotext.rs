@@ -5,13 +5,18 @@
 //! (`parse_generation_parameters`, `quote`, `unquote`) and `modules/processing.py`
 //! (`create_infotext`).
 
+use std::collections::BTreeMap;
+
+use super::names;
 use crate::request::{
-    GenerationRequest, GuidanceInterval, LoraChoice, PictureSettings, SAMPLERS, SCHEDULES,
-    SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
+    GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles, PictureSettings,
+    Recipe, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
 const FEWEST_SETTINGS: usize = 3;
+/// Of Civitai's files that a text names, more are not told of.
+const MOST_RESOURCES: usize = 30;
 const NEGATIVE_PROMPT: &str = "Negative prompt:";
 /// What `Version` begins with.
 const EASEL: &str = "Easel";
@@ -37,6 +42,55 @@ pub fn write(settings: &PictureSettings) -> String {
         settings.negative_prompt,
         plain.join(", ")
     )
+}
+
+/// The infotext of a picture of another program, as far as it was understood.
+pub fn of_request(request: &GenerationRequest, model: Option<&NamedFile>, program: &str) -> String {
+    let size = request.width_px.zip(request.height_px);
+    let fields = [
+        ("Steps", request.steps.map(|steps| steps.to_string())),
+        (
+            "Sampler",
+            request.sampler.map(|id| id.info().a1111_name.to_owned()),
+        ),
+        (
+            "Schedule type",
+            request.schedule.map(|id| shown_schedule(id).to_owned()),
+        ),
+        (
+            "CFG scale",
+            request.guidance_scale.map(|scale| scale.to_string()),
+        ),
+        ("Seed", request.seed.map(|seed| seed.to_string())),
+        (
+            "Size",
+            size.map(|(width, height)| format!("{width}x{height}")),
+        ),
+        ("Model hash", model.and_then(|model| model.hash.clone())),
+        ("Model", model.map(|model| model.name.clone())),
+        ("Clip skip", request.clip_skip.map(|skip| skip.to_string())),
+        (
+            "CFG Rescale",
+            request.guidance_rescale.map(|rescale| rescale.to_string()),
+        ),
+        ("Version", Some(program.to_owned())),
+    ];
+    let line: Vec<String> = fields
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)))
+        .map(|(key, value)| format!("{key}: {}", quote(&value).unwrap_or(value)))
+        .collect();
+    let (prompt, negative) = (&request.prompt, &request.negative_prompt);
+    format!(
+        "{prompt}\n{NEGATIVE_PROMPT} {negative}\n{}",
+        line.join(", ")
+    )
+}
+
+/// A1111's name of a schedule, or Easel's where A1111 has none.
+fn shown_schedule(schedule: ScheduleId) -> &'static str {
+    let info = schedule.info();
+    info.a1111_name.unwrap_or(info.label)
 }
 
 /// LoRAs that were chosen beside the prompt, as A1111 names them in it.
@@ -300,9 +354,13 @@ fn value(text: &str) -> (String, &str) {
 #[derive(Debug, PartialEq)]
 pub struct Reading {
     pub request: GenerationRequest,
+    pub files: NamedFiles,
     pub notes: Vec<String>,
     /// Whether there was a settings line: without, any text would pass for a prompt.
     pub has_settings: bool,
+    /// The record of stable-diffusion.cpp, which says more than its text.
+    pub sdcpp: Option<String>,
+    program: &'static str,
 }
 
 /// Reads an infotext.
@@ -313,8 +371,11 @@ pub fn read(text: &str) -> Reading {
             negative_prompt: parts.negative_prompt.clone().unwrap_or_default(),
             ..GenerationRequest::default()
         },
+        files: NamedFiles::default(),
         notes: Vec::new(),
         has_settings: !parts.values.is_empty() || parts.negative_prompt.is_some(),
+        sdcpp: None,
+        program: "another program",
     };
     reading.note_hypernetworks(&parts.prompt);
     reading.request.prompt = parts.prompt;
@@ -349,8 +410,11 @@ const KNOWN_KEYS: &[&str] = &[
     "Batch size",
     "Postprocess upscale by",
     "Postprocess upscaler",
+    "Lora weights",
     "Civitai resources",
     "Civitai metadata",
+    "SDCPP",
+    "Generator",
     "Created Date",
     "User",
 ];
@@ -365,8 +429,37 @@ impl Values<'_> {
     }
 }
 
+/// Who writes such a text, by `Version`: A1111 `v1.10.1`, Forge `f2.0.1`, others by their names.
+fn program(version: Option<&str>) -> &'static str {
+    let version = version.unwrap_or_default();
+    let begins = |start: &str| version.starts_with(start);
+    match version {
+        _ if begins("Easel") => "Easel",
+        _ if begins("stable-diffusion.cpp") => "stable-diffusion.cpp",
+        _ if begins("Fooocus") => "Fooocus",
+        _ if begins("ComfyUI") => "ComfyUI",
+        _ if begins("f") || begins("neo") => "Forge",
+        _ if begins("v1.") => "AUTOMATIC1111",
+        _ => "another program",
+    }
+}
+
 impl Reading {
+    /// The recipe of a picture that carries this text.
+    pub fn into_recipe(self, text: &str) -> Recipe {
+        Recipe {
+            program: self.program.to_owned(),
+            request: self.request,
+            settings: None,
+            infotext: text.to_owned(),
+            files: self.files,
+            notes: self.notes,
+        }
+    }
+
     fn interpret(&mut self, values: &Values<'_>) {
+        self.program = program(values.get("Version"));
+        self.sdcpp = values.get("SDCPP").map(str::to_owned);
         self.request.count = Some(1);
         self.request.steps = self.number(values, "Steps");
         self.request.guidance_scale = self.number(values, "CFG scale");
@@ -389,15 +482,17 @@ impl Reading {
         self.interpret_tuning(values);
         self.interpret_seeding(values);
         self.interpret_interval(values);
-        self.note_model(values);
-        self.note_vae(values);
+        self.name_files(values);
+        self.note_civitai(values);
         self.note_ways_of_drawing(values);
         self.note_the_rest(values);
     }
 
     fn number<T: std::str::FromStr>(&mut self, values: &Values<'_>, key: &str) -> Option<T> {
         let text = values.get(key)?;
-        let number = text.parse().ok();
+        // No setting is infinite, but Rust reads `inf` as a number.
+        let infinite = text.parse::<f64>().is_ok_and(|number| !number.is_finite());
+        let number = text.parse().ok().filter(|_| !infinite);
         if number.is_none() {
             self.unreadable(key, text);
         }
@@ -416,20 +511,24 @@ impl Reading {
         let Some(name) = values.get("Sampler") else {
             return;
         };
-        let (base, fused) = split_sampler(name);
-        self.request.sampler = find_sampler(base);
-        let Some(sampler) = self.request.sampler else {
+        let Some((sampler, fused)) = names::sampler(name) else {
             self.notes.push(format!(
                 "It was drawn with the sampler {name}, which Easel does not have; the model's own is used."
             ));
             return;
         };
-        let said = values
-            .get("Schedule type")
-            .or_else(|| values.get("Schedule"));
-        self.request.schedule = match said.filter(|name| !same_name(name, "Automatic")) {
-            Some(name) => find_schedule(name),
-            None => Some(fused.unwrap_or(sampler.info().default_schedule)),
+        self.request.sampler = Some(sampler);
+        // `Schedule`: Forge before it was merged; `Scheduler`: Fooocus in A1111's fashion.
+        let said = ["Schedule type", "Schedule", "Scheduler"]
+            .iter()
+            .find_map(|key| values.get(key))
+            .filter(|name| !names::same(name, "Automatic"));
+        self.request.schedule = match said {
+            // Easel calls schedules so that A1111 does not have.
+            Some(name) if self.is_ours() && names::same(name, "Uniform") => Some(ScheduleId::Model),
+            Some(name) => names::schedule(name),
+            None if self.is_ours() => Some(fused.unwrap_or(sampler.info().default_schedule)),
+            None => Some(fused.unwrap_or_else(|| names::automatic(sampler))),
         };
         if let (None, Some(name)) = (self.request.schedule, said) {
             self.notes.push(format!(
@@ -438,9 +537,19 @@ impl Reading {
         }
     }
 
+    fn is_ours(&self) -> bool {
+        self.program == "Easel"
+    }
+
     /// A1111 writes these where they were changed; 0 means as usual for the ends and rho.
     fn interpret_tuning(&mut self, values: &Values<'_>) {
-        let eta = self.request.sampler.map_or(ETA, eta_key);
+        // stable-diffusion.cpp writes an eta that only its DDIM and TCD look at.
+        let looked_at = matches!(self.request.sampler, Some(SamplerId::Ddim | SamplerId::Tcd));
+        let eta = match self.request.sampler {
+            _ if self.program == "stable-diffusion.cpp" && !looked_at => "",
+            _ if self.program == "stable-diffusion.cpp" => ETA,
+            sampler => sampler.map_or(ETA, eta_key),
+        };
         let said = |number: Option<f64>| number.filter(|number| *number > 0.0);
         self.request.tuning = Tuning {
             eta: self.number(values, eta),
@@ -454,7 +563,7 @@ impl Reading {
 
     /// A1111 draws noise as a card does where nothing else is said; `NV` is the same on a processor.
     fn interpret_seeding(&mut self, values: &Values<'_>) {
-        let cpu = values.get(RNG).is_some_and(|rng| same_name(rng, "CPU"));
+        let cpu = values.get(RNG).is_some_and(|rng| names::same(rng, "CPU"));
         let easel = values
             .get("Version")
             .is_some_and(|by| by.starts_with(EASEL));
@@ -505,24 +614,63 @@ impl Reading {
         }
     }
 
-    fn note_model(&mut self, values: &Values<'_>) {
-        let hash = values.get("Model hash");
-        let name = match (values.get("Model"), hash) {
-            (Some(name), Some(hash)) => format!("{name} ({hash})"),
-            (Some(name), None) => name.to_owned(),
-            (None, Some(hash)) => format!("with the hash {hash}"),
-            (None, None) => return,
-        };
-        self.notes.push(format!(
-            "It was drawn with the model {name}; choose that model to draw the same picture."
-        ));
+    /// The model, VAE and LoRAs with their hashes, which a renamed file keeps.
+    fn name_files(&mut self, values: &Values<'_>) {
+        let hashes = values
+            .get("Hashes")
+            .and_then(|json| serde_json::from_str(json).ok());
+        let hashes: BTreeMap<String, String> = hashes.unwrap_or_default();
+        let hash = |key: &str| hashes.get(key).map(String::as_str);
+        let (name, short) = (values.get("Model"), values.get("Model hash"));
+        if name.or(short).is_some() {
+            let file = NamedFile::new(name.unwrap_or_default(), short.or(hash("model")));
+            self.files.model = Some(file);
+        }
+        if let Some(name) = values.get("VAE").filter(|name| !names::same(name, "None")) {
+            let hash = values.get("VAE hash").or(hash("vae"));
+            self.files.vae = Some(NamedFile::new(name, hash));
+        }
+        // `name: hash, name: hash`; the same under `lora:name` is another way to say it.
+        let listed = values.get("Lora hashes").unwrap_or_default().split(',');
+        let listed = listed.filter_map(|pair| pair.rsplit_once(':'));
+        let named = hashes
+            .iter()
+            .filter_map(|(key, hash)| Some((key.strip_prefix("lora:")?, &**hash)));
+        for (name, hash) in listed.chain(named) {
+            let file = NamedFile::new(name.trim(), Some(hash.trim()));
+            if !self.files.loras.contains(&file) {
+                self.files.loras.push(file);
+            }
+        }
     }
 
-    fn note_vae(&mut self, values: &Values<'_>) {
-        if let Some(name) = values.get("VAE").filter(|name| !same_name(name, "None")) {
-            self.notes.push(format!(
-                "It was drawn with the VAE {name}; choose that VAE to draw the same picture."
-            ));
+    /// Civitai's own generator names files by their place in its catalogue, and its LoRAs nowhere else.
+    fn note_civitai(&mut self, values: &Values<'_>) {
+        let resources = values.get("Civitai resources").map(serde_json::from_str);
+        let Some(Ok(serde_json::Value::Array(resources))) = resources else {
+            return;
+        };
+        for resource in resources.iter().take(MOST_RESOURCES) {
+            let text = |key| resource.get(key).and_then(serde_json::Value::as_str);
+            let (kind, name) = (text("type"), text("modelName").unwrap_or_default());
+            if kind == Some("checkpoint") {
+                let file = || NamedFile::new(name, None);
+                self.files.model.get_or_insert_with(file);
+                continue;
+            }
+            let version = text("modelVersionName").map_or_else(String::new, |v| format!(" ({v})"));
+            let weight = resource.get("weight").and_then(serde_json::Value::as_f64);
+            let weight = weight.map_or_else(String::new, |weight| format!(" at {weight}"));
+            let kind = match kind {
+                Some("lora" | "lycoris" | "dora") => "LoRA",
+                Some("embed" | "embedding") => "embedding",
+                _ => "file",
+            };
+            if !self.request.prompt.contains(name) || name.is_empty() {
+                self.notes.push(format!(
+                    "It was drawn with the {kind} {name}{version}{weight} of Civitai's catalogue, which its prompt does not name."
+                ));
+            }
         }
     }
 
@@ -577,51 +725,6 @@ impl Reading {
 fn parse_size(text: &str) -> Option<(u32, u32)> {
     let (width, height) = text.split_once('x')?;
     Some((width.trim().parse().ok()?, height.trim().parse().ok()?))
-}
-
-/// Compares names without case, spaces and underscores: `DPM++ 2M`, `dpm++2m`, `dpm++_2m`.
-fn same_name(a: &str, b: &str) -> bool {
-    let letters = |text: &str| {
-        text.chars()
-            .filter(|c| !matches!(c, ' ' | '_'))
-            .flat_map(char::to_lowercase)
-            .collect::<String>()
-    };
-    letters(a) == letters(b)
-}
-
-/// `DPM++ 2M Karras` is the sampler `DPM++ 2M` with the schedule Karras.
-fn split_sampler(name: &str) -> (&str, Option<ScheduleId>) {
-    for info in SCHEDULES {
-        let suffix = info.a1111_name.unwrap_or(info.name);
-        let split = name
-            .len()
-            .checked_sub(suffix.len())
-            .and_then(|at| name.split_at_checked(at))
-            .filter(|(base, end)| base.ends_with([' ', '_']) && end.eq_ignore_ascii_case(suffix));
-        if let Some((base, _)) = split {
-            return (base.trim_end_matches([' ', '_']), Some(info.id));
-        }
-    }
-    (name, None)
-}
-
-fn find_sampler(name: &str) -> Option<SamplerId> {
-    SAMPLERS
-        .iter()
-        .find(|info| same_name(info.a1111_name, name) || same_name(info.name, name))
-        .map(|info| info.id)
-}
-
-/// A1111's names, and the schedule that it has under another name (`modules/sd_schedulers.py`:
-/// `uniform` is k-diffusion's even grid).
-fn find_schedule(name: &str) -> Option<ScheduleId> {
-    let table = SCHEDULES.iter().find(|info| {
-        info.a1111_name.is_some_and(|own| same_name(own, name)) || same_name(info.name, name)
-    });
-    table
-        .map(|info| info.id)
-        .or_else(|| same_name("Uniform", name).then_some(ScheduleId::Linspace))
 }
 
 #[cfg(test)]
@@ -704,9 +807,9 @@ mod tests {
                 SamplerId::DpmPp2mSde,
                 ScheduleId::Exponential,
             ),
-            ("Euler a", SamplerId::EulerA, ScheduleId::Model),
-            ("euler_a", SamplerId::EulerA, ScheduleId::Model),
-            ("DDIM", SamplerId::Ddim, ScheduleId::Model),
+            ("Euler a", SamplerId::EulerA, ScheduleId::Normal),
+            ("euler_a", SamplerId::EulerA, ScheduleId::Normal),
+            ("DDIM", SamplerId::Ddim, ScheduleId::Leading),
             (
                 "DPM++ 2M Karras, Schedule type: Karras",
                 SamplerId::DpmPp2m,
@@ -720,7 +823,7 @@ mod tests {
             (
                 "DPM++ 2M, Schedule type: Uniform",
                 SamplerId::DpmPp2m,
-                ScheduleId::Linspace,
+                ScheduleId::Normal,
             ),
             (
                 "Euler, Schedule type: SGM Uniform",
@@ -738,7 +841,7 @@ mod tests {
                 SamplerId::Dpm2A,
                 ScheduleId::AlignYourSteps,
             ),
-            ("PLMS", SamplerId::Pndm, ScheduleId::Model),
+            ("PLMS", SamplerId::Pndm, ScheduleId::Leading),
         ] {
             let reading = read(&format!("x\nSteps: 20, Sampler: {text}, Seed: 1, RNG: CPU"));
             assert_eq!(reading.request.sampler, Some(sampler), "{text}");
@@ -888,8 +991,6 @@ mod tests {
             "DPM adaptive",
             "Seed: -1",
             "Size: big",
-            "v1-5 (6ce0161689)",
-            "the VAE kl-f8.pt",
             "Hires fix",
             "ADetailer model",
         ] {

@@ -10,6 +10,8 @@ mod exif;
 mod history;
 mod infotext;
 mod metadata;
+mod names;
+mod programs;
 mod save;
 mod trash;
 mod xmp;

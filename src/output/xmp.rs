@@ -1,27 +1,56 @@
-//! The XMP packet of a picture: says that it was drawn by a model, and in JPEG and WebP, which have
-//! no text keys, carries Easel's own record.
+//! The XMP packet of a picture: says that a model drew it, or had a part in it, and in JPEG and WebP,
+//! which have no text keys, carries Easel's own record.
 //!
 //! Source: XMP specification part 1 (serialisation) and IPTC Photo Metadata 2023.2
 //! (`DigitalSourceType`). The record lies in a namespace of its own, which other readers skip.
 
-/// `Iptc4xmpExt:DigitalSourceType` of a picture that a trained model drew from words.
-const DRAWN_BY_MODEL: &str =
-    "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia";
+use crate::request::PictureSettings;
+
+/// Where a picture comes from: the names of `Iptc4xmpExt:DigitalSourceType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A trained model drew it from words.
+    Drawn,
+    /// A trained model enlarged what may be a photo.
+    Enlarged,
+}
+
+impl Source {
+    /// What is on record of no drawing may be anybody's photo.
+    pub fn of(settings: &PictureSettings) -> Self {
+        match settings.steps {
+            0 => Self::Enlarged,
+            _ => Self::Drawn,
+        }
+    }
+
+    fn uri(self) -> &'static str {
+        match self {
+            Self::Drawn => "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+            Self::Enlarged => {
+                "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+            }
+        }
+    }
+}
+
 const EASEL_NAMESPACE: &str = "urn:easel:picture:1#";
 
 /// The packet, with `easel_json` inside where given.
 ///
 /// `extended`: the GUID of a second packet that goes with this one
 /// (JPEG only, where 64 KB do not suffice).
-pub fn packet(easel_json: Option<&str>, extended: Option<&str>) -> String {
+pub fn packet(source: Source, easel_json: Option<&str>, extended: Option<&str>) -> String {
     let record = easel_json.map_or_else(String::new, |json| {
         format!("<easel:settings>{}</easel:settings>", escape(json))
     });
     let pointer = extended.map_or_else(String::new, |guid| {
         format!("<xmpNote:HasExtendedXMP>{guid}</xmpNote:HasExtendedXMP>")
     });
-    let source =
-        format!("<Iptc4xmpExt:DigitalSourceType>{DRAWN_BY_MODEL}</Iptc4xmpExt:DigitalSourceType>");
+    let source = format!(
+        "<Iptc4xmpExt:DigitalSourceType>{}</Iptc4xmpExt:DigitalSourceType>",
+        source.uri()
+    );
     let body = rdf(&format!("{source}{pointer}{record}"));
     format!(
         "<?xpacket begin=\"\u{feff}\" id=\"W5M0MpCehiHzreSzNTczkc9d\"?>{body}<?xpacket end=\"w\"?>"
@@ -56,6 +85,20 @@ pub fn easel_json(packet: &str) -> Option<String> {
         .or_else(|| between(packet, "easel:settings=\"", "\""))
         .or_else(|| between(packet, "easel:settings='", "'"))?;
     Some(unescape(escaped))
+}
+
+/// The text of a property, as element or attribute, in the first language where it is said in several.
+pub fn property(packet: &str, name: &str) -> Option<String> {
+    let element = between(packet, &format!("<{name}>"), &format!("</{name}>"));
+    let text = match element {
+        Some(element) => match between(element, "<rdf:li", "</rdf:li>") {
+            Some(item) => item.split_once('>')?.1,
+            None => element,
+        },
+        None => between(packet, &format!(" {name}=\""), "\"")
+            .or_else(|| between(packet, &format!(" {name}='"), "'"))?,
+    };
+    Some(unescape(text).trim().to_owned())
 }
 
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
@@ -132,7 +175,10 @@ mod tests {
             "{\"prompt\":\"\u{fffe}\u{ffff}\u{85}\u{7f}\"}",
         ] {
             let value: serde_json::Value = serde_json::from_str(json).unwrap();
-            for packet in [packet(Some(json), None), extended_packet(json)] {
+            for packet in [
+                packet(Source::Drawn, Some(json), None),
+                extended_packet(json),
+            ] {
                 let back = easel_json(&packet).unwrap();
                 assert_eq!(
                     serde_json::from_str::<serde_json::Value>(&back).unwrap(),
@@ -140,7 +186,21 @@ mod tests {
                 );
             }
         }
-        assert_eq!(easel_json(&packet(None, None)), None);
+        assert_eq!(easel_json(&packet(Source::Drawn, None, None)), None);
+    }
+
+    #[test]
+    fn a_property_is_found_as_element_list_or_attribute() {
+        for packet in [
+            "<exif:UserComment>{&quot;c&quot;: 1}</exif:UserComment>",
+            "<exif:UserComment>\n <rdf:Alt>\n  <rdf:li xml:lang=\"x-default\">{&quot;c&quot;: 1}</rdf:li>\n </rdf:Alt>\n</exif:UserComment>",
+            "<rdf:Description exif:UserComment=\"{&quot;c&quot;: 1}\"/>",
+            "<rdf:Description exif:UserComment='{\"c\": 1}'/>",
+        ] {
+            let found = property(packet, "exif:UserComment");
+            assert_eq!(found.as_deref(), Some("{\"c\": 1}"), "{packet}");
+        }
+        assert_eq!(property("<exif:UserComment>", "exif:UserComment"), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use add_on::{AddOn, AddOnKind};
 pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
-pub use recipe::Recipe;
+pub use recipe::{MODEL_LAY_AT, NamedFile, NamedFiles, Recipe};
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};

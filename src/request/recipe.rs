@@ -2,17 +2,108 @@
 //!
 //! Made by `output/metadata`; shown by the window and printed by `easel info`.
 
-use super::{GenerationRequest, PictureSettings};
+use super::{GenerationRequest, ModelCard, PictureSettings};
 
 /// The settings that a picture file carries.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recipe {
+    /// Who wrote them: `Easel`, `ComfyUI`, ...; where that is not known, `another program`.
+    pub program: String,
     /// Draws the picture again.
     pub request: GenerationRequest,
     /// Easel's own record, where Easel drew the picture.
     pub settings: Option<PictureSettings>,
     /// As A1111 would show it.
     pub infotext: String,
+    /// The files that it was drawn with, by name: where they lie here is not known yet.
+    pub files: NamedFiles,
     /// What the picture names and Easel lacks, one sentence each.
     pub notes: Vec<String>,
+}
+
+impl Recipe {
+    /// Looks for the files that the picture names among those of this machine: a model that is found is
+    /// asked for, one that is not is noted.
+    pub fn look_up(&mut self, models: &[ModelCard]) {
+        if let Some(file) = self.files.model.take() {
+            match models.iter().find(|card| file.is_called(&card.name)) {
+                Some(card) => {
+                    self.request.model.clone_from(&card.path);
+                    self.notes.retain(|note| !note.starts_with(MODEL_LAY_AT));
+                }
+                // Of a picture that Easel drew, its place was noted when it was read.
+                None if self.settings.is_some() => {}
+                None => self.notes.push(format!(
+                    "It was drawn with the model {file}, which is in none of the model folders."
+                )),
+            }
+        }
+        if let (Some(file), None) = (self.files.vae.take(), &self.settings) {
+            self.notes.push(format!(
+                "It was drawn with the VAE {file}; choose that VAE to draw the same picture."
+            ));
+        }
+    }
+}
+
+/// How the note begins of a picture that Easel drew with a model that is no longer there.
+pub const MODEL_LAY_AT: &str = "Its model lay at";
+
+/// The files that a picture of another program, or of another machine, names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamedFiles {
+    pub model: Option<NamedFile>,
+    pub vae: Option<NamedFile>,
+    /// LoRAs that the prompt names, where more than the name is known of them.
+    pub loras: Vec<NamedFile>,
+}
+
+/// A file as a picture names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Without folders and without its ending. Empty where only the hash is known.
+    pub name: String,
+    /// The beginning of its sha256, or all of it, in hex digits.
+    pub hash: Option<String>,
+}
+
+/// The endings of files with weights.
+const ENDINGS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf"];
+
+impl NamedFile {
+    /// Whether a file here is named so; programs differ in capitals.
+    fn is_called(&self, name: &str) -> bool {
+        !self.name.is_empty()
+            && self.name.to_lowercase() == Self::new(name, None).name.to_lowercase()
+    }
+
+    /// `name`: as a program writes it, perhaps with folders of either system and an ending.
+    pub fn new(name: &str, hash: Option<&str>) -> Self {
+        let file = name.rsplit(['/', '\\']).next().unwrap_or(name).trim();
+        let bare = file.rsplit_once('.').filter(|(_, ending)| {
+            ENDINGS
+                .iter()
+                .any(|known| ending.eq_ignore_ascii_case(known))
+        });
+        Self {
+            name: bare.map_or(file, |(bare, _)| bare).to_owned(),
+            hash: hash.filter(|hash| is_hash(hash)).map(str::to_lowercase),
+        }
+    }
+}
+
+/// The beginning of a sha256, long enough to name a file. A1111's first hashes (8 digits, of a part of
+/// the file) and other sums are none.
+fn is_hash(text: &str) -> bool {
+    (10..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+impl std::fmt::Display for NamedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&*self.name, &self.hash) {
+            ("", Some(hash)) => write!(f, "with the hash {hash}"),
+            (name, Some(hash)) => write!(f, "{name} ({hash})"),
+            (name, None) => write!(f, "{name}"),
+        }
+    }
 }

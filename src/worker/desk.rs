@@ -182,7 +182,7 @@ fn unreadable(path: PathBuf, error: &Error) -> Event {
 fn open(path: &Path) -> Result<OpenedPicture> {
     Ok(OpenedPicture {
         pixels: Arc::new(output::open_picture(path)?),
-        recipe: super::recipe_of(path),
+        recipe: super::recipe_of(path).map(Box::new),
     })
 }
 

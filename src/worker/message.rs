@@ -264,7 +264,7 @@ impl Picture {
 #[derive(Clone, Debug)]
 pub struct OpenedPicture {
     pub pixels: Arc<Pixels>,
-    pub recipe: Option<Recipe>,
+    pub recipe: Option<Box<Recipe>>,
 }
 
 /// Something that did not work, in words a person can use.
