@@ -16,7 +16,10 @@ use app_support::{
     Window, button, generate, harness, ready, root, saved_path, settings, setup, shows, type_prompt,
 };
 use easel::app::state::View;
-use easel::request::{GenerationRequest, SamplerId, ScheduleId, Tuning};
+use easel::request::{
+    AddOn, AddOnKind, GenerationRequest, LoraChoice, ModelCard, SamplerId, ScheduleId, SeedMode,
+    Tuning,
+};
 use easel::worker::message::{Event, FileCommand};
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
@@ -268,4 +271,289 @@ fn who_comes_back_to_the_window_sees_what_others_drew_meanwhile() {
     window.run();
     button(&mut window, "2026-11-24/00009-1009.png");
     assert_eq!(window.state().state().view, View::Saved(drawn));
+}
+
+// --- names: LoRAs, VAEs, embeddings, models ---
+
+fn add_on(kind: AddOnKind, name: &str) -> AddOn {
+    AddOn {
+        kind,
+        name: name.to_owned(),
+        path: PathBuf::from(format!("/models/{name}.safetensors")),
+        size_bytes: 37_000_000,
+        picture: (name == "pixel art").then(|| PathBuf::from("/models/pixel art.preview.png")),
+    }
+}
+
+/// A window that knows some LoRAs, a VAE and an embedding.
+fn with_add_ons() -> (Window, app_support::Script) {
+    let (mut window, script) = ready();
+    script.say(Event::AddOnsFound(vec![
+        add_on(AddOnKind::Lora, "pixel art"),
+        add_on(AddOnKind::Lora, "pixie"),
+        add_on(AddOnKind::Vae, "fine"),
+        add_on(AddOnKind::Embedding, "easyneg"),
+    ]));
+    window.run();
+    (window, script)
+}
+
+fn type_text(window: &mut Window, text: &str) {
+    window.event(egui::Event::Text(text.to_owned()));
+    window.run();
+}
+
+fn press_key(window: &mut Window, key: Key) {
+    window.key_press(key);
+    window.run();
+}
+
+#[test]
+fn loras_are_chosen_weighed_and_removed_and_stand_in_the_prompt() {
+    let (mut window, script) = with_add_ons();
+    type_prompt(&mut window, "a fox");
+    assert!(!shows(&window, "Add a LoRA"));
+    button(&mut window, "LoRAs");
+    button(&mut window, "Add a LoRA");
+    window.get_by_label_contains("pixel art").click();
+    window.run();
+    assert_eq!(request(&window).prompt, "a fox <lora:pixel art:1>");
+    slide(&mut window, "Weight of pixel art", 0.6);
+    let job = generate(&mut window, &script);
+    assert_eq!(job.request.prompt, "a fox <lora:pixel art:0.6>");
+    button(&mut window, "LoRAs");
+    button(&mut window, "LoRAs");
+    button(&mut window, "Remove pixel art");
+    assert_eq!(request(&window).prompt, "a fox");
+    ctrl(&mut window, Key::Z);
+    assert_eq!(request(&window).prompt, "a fox <lora:pixel art:0.6>");
+}
+
+#[test]
+fn the_picture_beside_a_lora_is_asked_for_when_the_list_is_seen() {
+    let (mut window, script) = with_add_ons();
+    script.files();
+    button(&mut window, "LoRAs");
+    assert!(script.files().is_empty());
+    button(&mut window, "Add a LoRA");
+    let picture = PathBuf::from("/models/pixel art.preview.png");
+    let files = script.files();
+    assert!(
+        matches!(files.as_slice(), [FileCommand::Thumbnail { path, .. }] if *path == picture),
+        "{files:?}"
+    );
+}
+
+#[test]
+fn a_lora_by_its_file_is_listed_too_and_reaches_the_worker() {
+    let mut options = settings();
+    options.layout.loras_open = true;
+    options.request.loras = vec![LoraChoice {
+        path: PathBuf::from("/elsewhere/ink.safetensors"),
+        weight: 0.5,
+    }];
+    let (mut window, script) = harness([1280.0, 900.0], setup(options));
+    script.ready();
+    window.run();
+    slide(&mut window, "Weight of ink", 0.75);
+    let job = generate(&mut window, &script);
+    assert_eq!(job.request.loras[0].weight, 0.75);
+    button(&mut window, "Remove ink");
+    assert!(request(&window).loras.is_empty());
+}
+
+#[test]
+fn another_vae_is_chosen_from_the_folders_or_by_its_file_and_reset() {
+    let (mut window, script) = with_add_ons();
+    button(&mut window, "Advanced");
+    let vae = |window: &mut Window| {
+        window.get_by_role_and_label(Role::Button, "VAE").click();
+        window.run();
+    };
+    vae(&mut window);
+    window.get_by_label_contains("fine").click();
+    window.run();
+    let job = generate(&mut window, &script);
+    assert_eq!(
+        job.request.vae,
+        Some(PathBuf::from("/models/fine.safetensors"))
+    );
+    button(&mut window, "Reset vae");
+    assert_eq!(request(&window).vae, None);
+    let mut options = setup(settings());
+    options.ask = Box::new(|question, reply| reply.give(question, PathBuf::from("/my/vae.pt")));
+    let (mut window, script) = harness([1280.0, 820.0], options);
+    script.ready();
+    window.run();
+    button(&mut window, "Advanced");
+    vae(&mut window);
+    button(&mut window, "Choose a VAE file…");
+    window.run();
+    assert_eq!(request(&window).vae, Some(PathBuf::from("/my/vae.pt")));
+}
+
+#[test]
+fn names_are_completed_while_they_are_typed_and_keys_stay_normal_otherwise() {
+    let (mut window, script) = with_add_ons();
+    type_text(&mut window, "a fox <lora:pi");
+    assert!(shows(&window, "pixel art") && shows(&window, "pixie"));
+    press_key(&mut window, Key::ArrowDown);
+    press_key(&mut window, Key::Tab);
+    assert_eq!(request(&window).prompt, "a fox <lora:pixie:1>");
+    assert!(!shows(&window, "pixel art"), "the list is gone");
+    type_text(&mut window, ", x");
+    assert_eq!(
+        request(&window).prompt,
+        "a fox <lora:pixie:1>, x",
+        "the cursor is behind it"
+    );
+    // A plain word that begins as an embedding's name: Enter ends the line, Tab completes.
+    type_text(&mut window, ", easy");
+    assert!(shows(&window, "easyneg"));
+    press_key(&mut window, Key::Enter);
+    assert!(request(&window).prompt.ends_with(", easy\n"));
+    type_text(&mut window, "easy");
+    press_key(&mut window, Key::Tab);
+    assert!(request(&window).prompt.ends_with("\neasyneg"));
+    // Esc closes the list, also while a picture is drawn, and cancels nothing.
+    ctrl(&mut window, Key::Enter);
+    let job = script.jobs().remove(0);
+    script.start(&job);
+    window.run();
+    type_text(&mut window, " <lora:pix");
+    assert!(shows(&window, "pixel art"));
+    press_key(&mut window, Key::Escape);
+    assert!(!shows(&window, "pixel art"));
+    assert!(!script.ends.cancelled.contains(job.id));
+    type_text(&mut window, "e");
+    assert!(
+        !shows(&window, "pixel art") && !shows(&window, "pixie LoRA"),
+        "it stays closed"
+    );
+    press_key(&mut window, Key::Escape);
+    assert!(script.ends.cancelled.contains(job.id));
+}
+
+#[test]
+fn the_cursor_alone_opens_no_list() {
+    let (mut window, _script) = with_add_ons();
+    type_text(&mut window, "<lora:pi");
+    press_key(&mut window, Key::ArrowLeft);
+    assert!(!shows(&window, "pixel art"));
+    press_key(&mut window, Key::Enter);
+    assert_eq!(request(&window).prompt, "<lora:p\ni");
+}
+
+#[test]
+fn slips_are_told_below_the_box_once_the_hand_rests_and_nothing_is_blocked() {
+    let (mut window, script) = with_add_ons();
+    type_prompt(&mut window, "a (red fox <lora:pixl:1>");
+    assert!(!shows(&window, "never closed"), "not while somebody types");
+    settle(&mut window);
+    assert!(shows(&window, "never closed"));
+    assert!(shows(&window, "There is no LoRA pixl"));
+    generate(&mut window, &script);
+    button(&mut window, "Cancel");
+    type_prompt(&mut window, ")");
+    settle(&mut window);
+    assert!(!shows(&window, "never closed"));
+}
+
+#[test]
+fn who_drew_without_words_or_with_unknown_ones_is_told_what_comes_of_it() {
+    let (mut window, script) = ready();
+    assert!(!shows(&window, "Without words"));
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    assert!(shows(&window, "Without words"));
+    type_prompt(&mut window, "a submarine");
+    assert!(!shows(&window, "Without words"));
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    assert!(shows(&window, "Starter knows none of these things"));
+    type_prompt(&mut window, " and a star");
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    assert!(!shows(&window, "knows none"));
+}
+
+#[test]
+fn many_models_are_searched_and_enter_takes_the_first() {
+    let (mut window, script) = ready();
+    let model = |number: usize| ModelCard {
+        path: Some(PathBuf::from(format!("/models/{number}"))),
+        name: format!("Model {number}"),
+        sha256: Some("0123456789abcdef".to_owned()),
+        ..app_support::big_card()
+    };
+    script.say(Event::ModelsChanged((0..40).map(model).collect()));
+    window.run();
+    button(&mut window, "Model: Starter");
+    window.run();
+    type_text(&mut window, "37");
+    assert!(window.query_by_label_contains("Model 36").is_none());
+    window.get_by_label_contains("Model 37").hover();
+    window.run_steps(6);
+    assert!(shows(&window, "Hash 0123456789"));
+    press_key(&mut window, Key::Enter);
+    assert_eq!(request(&window).model, Some(PathBuf::from("/models/37")));
+    assert!(
+        window.query_by_label_contains("Model 36").is_none(),
+        "the menu is closed"
+    );
+}
+
+// --- noise and guidance ---
+
+#[test]
+fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
+    let (mut window, script) = ready();
+    button(&mut window, "Advanced");
+    slide(&mut window, "Variation", 0.25);
+    button(&mut window, "New variation seed");
+    for (label, value) in [
+        ("Guided from", 20.0),
+        ("Guided to", 80.0),
+        ("Resized from width", 64.0),
+    ] {
+        window
+            .get_by_role_and_label(Role::SpinButton, label)
+            .set_value_accesskit(value);
+        window.run();
+    }
+    window
+        .get_by_role_and_label(Role::ComboBox, "Noise of")
+        .click();
+    window.run();
+    window.get_by_label("A1111 (processor)").click();
+    window.run();
+    let ensd = window.get_by_role_and_label(Role::SpinButton, "ENSD");
+    ensd.set_value_accesskit(31337.0);
+    window.run();
+    let job = generate(&mut window, &script);
+    let seeding = job.request.seeding;
+    assert_eq!(seeding.mode, SeedMode::A1111Cpu);
+    assert_eq!(seeding.variation_strength, Some(0.25));
+    assert!(seeding.variation_seed.is_some());
+    assert_eq!(
+        (seeding.resize_from, seeding.ensd),
+        (Some([64, 64]), Some(31337))
+    );
+    let interval = job.request.guidance_interval.unwrap();
+    assert_eq!((interval.start, interval.stop), (0.2, 0.8));
+    for label in [
+        "Reset guided",
+        "Reset variation",
+        "Reset its seed",
+        "Reset resized",
+        "Reset ensd",
+        "Reset noise of",
+    ] {
+        button(&mut window, label);
+    }
+    let request = request(&window);
+    assert!(request.seeding.is_usual() && request.guidance_interval.is_none());
 }

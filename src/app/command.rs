@@ -22,6 +22,8 @@ pub enum Action {
         /// Parts of the prompt that it takes the place of.
         instead_of: Vec<String>,
     },
+    /// Names it in the prompt.
+    AddLora(String),
     ShowSaved(PathBuf),
     /// A picture of several; `None`: back to all of them.
     LookAt(Option<usize>),
@@ -70,6 +72,7 @@ pub enum UiCommand {
     FullPicture,
     ChooseModelFolder,
     ChooseModelFile,
+    ChooseVae,
     ChoosePicturesFolder,
     ToggleHistory,
     ToggleControls,
@@ -229,6 +232,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         UiCommand::ChooseModelFile,
         "Open a model file…",
         "Choose a checkpoint in one file: .safetensors or .ckpt",
+        None,
+    ),
+    row(
+        UiCommand::ChooseVae,
+        "Choose a VAE file…",
+        "Draw with a VAE in a file: .safetensors, .ckpt or .pt",
         None,
     ),
     row(

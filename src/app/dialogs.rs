@@ -17,6 +17,7 @@ const FASTER_THAN_A_PERSON: Duration = Duration::from_millis(200);
 pub enum Question {
     ModelFolder,
     ModelFile,
+    Vae,
     PicturesFolder,
     /// Where to, and under which name.
     SaveAs(Arc<Picture>),
@@ -86,6 +87,10 @@ fn show(question: &Question) -> Option<PathBuf> {
         Question::ModelFile => dialog
             .set_title("Open a model file")
             .add_filter("Models", &["safetensors", "ckpt"])
+            .pick_file(),
+        Question::Vae => dialog
+            .set_title("Choose a VAE")
+            .add_filter("VAEs", &["safetensors", "ckpt", "pt", "bin"])
             .pick_file(),
         Question::PicturesFolder => dialog.set_title("Where finished pictures go").pick_folder(),
         Question::SaveAs(picture) => dialog

@@ -8,7 +8,8 @@ use egui::{Context, Popup, ViewportCommand};
 use super::App;
 use super::command::{Action, UiCommand};
 use super::dialogs::{Question, Reply};
-use super::panels::{failure, ideas, picture, prompt, top_bar};
+use super::lora_tags;
+use super::panels::{failure, ideas, models, picture, prompt, top_bar};
 use super::state::{Dialog, Job, Offer, View, Work};
 use super::textures::{self, Place};
 use super::undo::{Draft, Step, changed_end};
@@ -34,6 +35,7 @@ impl App {
                 let prompt = &self.state.settings.request.prompt;
                 self.set_prompt(ideas::add_word(prompt, &word, &instead_of));
             }
+            Action::AddLora(name) => lora_tags::add(&mut self.state.settings.request.prompt, &name),
             Action::ShowSaved(path) => self.show_saved(path),
             Action::LookAt(index) => self.look_closely(index),
             Action::CancelJob(id) => self.cancel(id),
@@ -68,6 +70,7 @@ impl App {
             UiCommand::FullPicture => self.toggle_full_picture(ctx),
             UiCommand::ChooseModelFolder => self.question(ctx, Question::ModelFolder),
             UiCommand::ChooseModelFile => self.question(ctx, Question::ModelFile),
+            UiCommand::ChooseVae => self.question(ctx, Question::Vae),
             UiCommand::ChoosePicturesFolder => self.question(ctx, Question::PicturesFolder),
             UiCommand::ToggleHistory => self.toggle_history(ctx),
             UiCommand::ToggleControls => self.state.drawer_open = !self.state.drawer_open,
@@ -187,7 +190,7 @@ impl App {
                 }
             }
             Remedy::ChooseModel if self.state.models.found.len() > 1 => {
-                Popup::open_id(ctx, top_bar::model_menu_id());
+                Popup::open_id(ctx, models::model_menu_id());
             }
             Remedy::ChooseModel => self.question(ctx, Question::ModelFolder),
             Remedy::ChooseFolder => self.question(ctx, Question::PicturesFolder),

@@ -7,6 +7,7 @@ use egui::{Align2, Atom, Color32, FontId, Pos2, Vec2};
 
 use super::theme;
 
+pub const ADD: &str = "\u{E3D4}";
 pub const CANCEL: &str = "\u{E4F6}";
 pub const CARET_DOWN: &str = "\u{E136}";
 pub const CARET_RIGHT: &str = "\u{E13A}";
@@ -45,6 +46,20 @@ pub fn atom<'a>(icon: &'static str) -> Atom<'a> {
             icon,
             theme::ICON,
             args.fallback_text_color,
+        );
+    })
+}
+
+/// The small sign at the right end of what opens a list.
+pub fn caret<'a>() -> Atom<'a> {
+    Atom::paint(Vec2::splat(theme::HINT), |ui, args| {
+        let color = args.fallback_text_color;
+        paint(
+            ui.painter(),
+            args.rect.center(),
+            CARET_DOWN,
+            theme::HINT,
+            color,
         );
     })
 }

@@ -23,7 +23,8 @@ pub fn read(ctx: &Context, state: &State, actions: &mut Actions) {
             actions.ui(command);
         }
     }
-    if !ctx.any_popup_open() {
+    let completing = state.completing.as_ref().is_some_and(|it| !it.dismissed);
+    if !ctx.any_popup_open() && !completing {
         read_escape(ctx, state, actions);
     }
     let focused = ctx.memory(|memory| memory.focused());

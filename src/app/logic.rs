@@ -8,7 +8,10 @@ use egui::Context;
 
 use super::App;
 use super::dialogs::{Answer, Question};
-use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
+use super::panels::prompt;
+use super::state::{
+    Checked, Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path,
+};
 use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::ModelCard;
@@ -77,7 +80,7 @@ impl App {
             Event::Cancelled { job } => self.on_end(job, JobStatus::Cancelled),
             Event::ModelsFound(cards) => self.on_models(cards),
             Event::ModelsChanged(cards) => self.state.models.found = cards,
-            Event::AddOnsFound(add_ons) => self.state.models.add_ons = add_ons,
+            Event::AddOnsFound(add_ons) => self.state.take_add_ons(add_ons),
             Event::HistoryListed(paths) => self.on_history(paths),
             Event::ThumbnailReady { path, pixels } => {
                 self.state.history.asked.remove(&path);
@@ -333,6 +336,7 @@ impl App {
         };
         match question {
             Question::ModelFolder | Question::ModelFile => self.open_model(path),
+            Question::Vae => self.state.settings.request.vae = Some(path),
             Question::PicturesFolder => self.choose_pictures_folder(path),
             Question::SaveAs(picture) => {
                 self.send_file(FileCommand::SaveAs { picture, to: path });
@@ -353,6 +357,24 @@ impl App {
             });
         }
         self.state.settings.pictures = Some(folder);
+    }
+
+    /// Reads the prompts for slips, once nobody types any more: nothing jumps below a moving hand.
+    pub(super) fn follow_prompts(&mut self) {
+        let emphasis = self.state.emphasis();
+        let state = &mut self.state;
+        let request = &state.settings.request;
+        for (text, checked) in [
+            (&request.prompt, &mut state.checked),
+            (&request.negative_prompt, &mut state.checked_negative),
+        ] {
+            if checked.text != *text {
+                *checked = Checked {
+                    text: text.clone(),
+                    warnings: prompt::slips(text, emphasis, &state.names),
+                };
+            }
+        }
     }
 
     /// Who comes back to the window may have drawn elsewhere, or put a model into a folder.

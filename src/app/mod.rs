@@ -5,6 +5,7 @@
 //! the window's thread waits for nothing.
 
 pub mod command;
+mod completion;
 pub mod dialogs;
 mod emphasis;
 mod execute;
@@ -12,8 +13,10 @@ mod fonts;
 mod icons;
 mod keyboard;
 mod logic;
+mod lora_tags;
 mod panels;
 pub mod state;
+mod syntax;
 mod textures;
 pub mod theme;
 mod undo;
@@ -227,7 +230,9 @@ impl App {
     fn follow_changes(&mut self, ctx: &Context) {
         let now = ctx.input(|input| input.time);
         self.undo.feed(now, self.draft());
-        if self.undo.moving() {
+        if !self.undo.moving() {
+            self.follow_prompts();
+        } else {
             ctx.request_repaint_after_secs(SETTLES_SECS as f32);
         }
     }
@@ -283,14 +288,15 @@ impl App {
             .exact_size(48.0)
             .frame(bar)
             .show(ui, |ui| {
-                top_bar::top_bar_ui(ui, &self.state, narrow, actions);
+                let (state, textures) = (&mut self.state, &mut self.textures);
+                top_bar::top_bar_ui(ui, state, textures, narrow, actions);
             });
         if narrow.controls_drawer {
             if self.state.drawer_open {
                 CentralPanel::default()
                     .frame(panel.inner_margin(theme::SPACE_L))
                     .show(ui, |ui| {
-                        controls::controls_ui(ui, &mut self.state, actions);
+                        controls::controls_ui(ui, &mut self.state, &mut self.textures, actions);
                     });
                 return;
             }
@@ -307,7 +313,9 @@ impl App {
             .default_size(width)
             .size_range(272.0..=460.0)
             .frame(frame.inner_margin(Margin::symmetric(14, 12)))
-            .show(ui, |ui| controls::controls_ui(ui, &mut self.state, actions));
+            .show(ui, |ui| {
+                controls::controls_ui(ui, &mut self.state, &mut self.textures, actions);
+            });
         self.state.settings.layout.controls_width = shown.response.rect.width().round();
     }
 

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::prompt::{TypedName, Warning};
 use crate::request::{
-    AddOn, GenerationRequest, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId,
-    ScheduleId,
+    AddOn, AddOnKind, Emphasis, GenerationRequest, ModelCard, ModelDefaults, PictureSettings,
+    Pixels, SamplerId, ScheduleId,
 };
 use crate::settings::Settings;
 use crate::worker::message::{
@@ -38,8 +39,15 @@ pub struct State {
     /// In a narrow window: whether the history is unfolded for now.
     pub history_peek: bool,
     pub ideas_query: String,
+    /// Of the list of models, LoRAs or VAEs that stands open.
+    pub picker_query: String,
     pub details_open: bool,
     pub tokens: TokenCount,
+    pub names: Names,
+    /// The name that is being typed in one of the prompts.
+    pub completing: Option<Completing>,
+    pub checked: Checked,
+    pub checked_negative: Checked,
     /// Asks for the prompt field to be focused at the next frame.
     pub focus_prompt: bool,
 }
@@ -242,6 +250,43 @@ pub struct TokenCount {
     pub asked: Option<String>,
 }
 
+/// What prompts can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    pub loras: Vec<String>,
+    pub embeddings: Vec<String>,
+    /// `None`: nobody has looked for any.
+    pub wildcards: Option<Vec<String>>,
+}
+
+/// The list of names below a text field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completing {
+    pub field: egui::Id,
+    /// The cursor, in bytes.
+    pub at: usize,
+    pub typed: TypedName,
+    /// Closed with Esc, until another name begins.
+    pub dismissed: bool,
+}
+
+/// What looks like a slip in a prompt that stood still for a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checked {
+    pub text: String,
+    pub warnings: Vec<Warning>,
+}
+
+impl Checked {
+    /// The warnings, where they are still about this text.
+    pub fn of(&self, text: &str) -> &[Warning] {
+        match self.text == text {
+            true => &self.warnings,
+            false => &[],
+        }
+    }
+}
+
 /// The picture that Save as, Copy, Reuse and the others act on.
 pub struct Current<'a> {
     pub pixels: &'a Pixels,
@@ -374,6 +419,38 @@ impl State {
             (None, None) => return None,
         };
         Some(prompt.as_str())
+    }
+
+    /// The words of the job that is looked at.
+    pub fn viewed_prompt(&self) -> Option<&str> {
+        match &self.viewed_job()?.work {
+            Work::Draw(request) => Some(request.prompt.as_str()),
+            Work::Enlarge(_) => None,
+        }
+    }
+
+    /// How the prompts' brackets are read.
+    pub fn emphasis(&self) -> Emphasis {
+        Emphasis::default()
+    }
+
+    /// Takes over what lies in the model folders beside models.
+    pub fn take_add_ons(&mut self, add_ons: Vec<AddOn>) {
+        let named = |kind: AddOnKind| {
+            let mut names: Vec<String> = add_ons
+                .iter()
+                .filter(|it| it.kind == kind)
+                .map(|it| it.name.clone())
+                .collect();
+            names.sort();
+            names.dedup();
+            names
+        };
+        self.names.loras = named(AddOnKind::Lora);
+        self.names.embeddings = named(AddOnKind::Embedding);
+        self.models.add_ons = add_ons;
+        // What is there now may not have been there when the prompts were read.
+        (self.checked, self.checked_negative) = Default::default();
     }
 
     /// The history that the search leaves.

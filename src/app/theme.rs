@@ -47,6 +47,12 @@ pub const CONTROLS_DRAWER: f32 = 640.0;
 pub const ACTIONS_WIDTH: f32 = 500.0;
 pub const IDEAS_WIDTH: f32 = 340.0;
 pub const IDEAS_HEIGHT: f32 = 380.0;
+/// Of the lists of models and LoRAs, and the pictures in them.
+pub const PICKER_WIDTH: f32 = 380.0;
+pub const PICKER_HEIGHT: f32 = 360.0;
+pub const PICKER_PICTURE: f32 = 32.0;
+/// Room for the word between two fields.
+pub const TO_WIDTH: f32 = 18.0;
 pub const MIN_WINDOW: [f32; 2] = [480.0, 400.0];
 /// Longest motion, in seconds.
 pub const MOTION_SECS: f32 = 0.12;
@@ -76,6 +82,14 @@ pub struct Tokens {
     pub on_accent: Color32,
     /// Behind selected text and chosen rows.
     pub selection: Color32,
+    /// In a prompt: weights.
+    pub syntax_number: Color32,
+    /// In a prompt: AND, BREAK, and what changes while drawing.
+    pub syntax_keyword: Color32,
+    /// In a prompt: LoRAs and embeddings.
+    pub syntax_network: Color32,
+    /// In a prompt: wildcards and choices.
+    pub syntax_choice: Color32,
     pub danger: Color32,
     pub good: Color32,
     pub shadow: Color32,
@@ -96,6 +110,10 @@ pub const DARK: Tokens = Tokens {
     accent_hover: Color32::from_rgb(0xF6, 0xB3, 0x6B),
     on_accent: Color32::from_rgb(0x10, 0x11, 0x14),
     selection: Color32::from_rgb(0x53, 0x40, 0x2B),
+    syntax_number: Color32::from_rgb(0xD2, 0xBE, 0x94),
+    syntax_keyword: Color32::from_rgb(0xBF, 0xA6, 0xD8),
+    syntax_network: Color32::from_rgb(0x94, 0xB8, 0xDC),
+    syntax_choice: Color32::from_rgb(0x93, 0xC2, 0xA4),
     danger: Color32::from_rgb(0xE5, 0x60, 0x4D),
     good: Color32::from_rgb(0x58, 0xB2, 0x7A),
     shadow: Color32::from_black_alpha(110),
@@ -115,6 +133,10 @@ pub const LIGHT: Tokens = Tokens {
     accent_hover: Color32::from_rgb(0xD2, 0x7C, 0x26),
     on_accent: Color32::from_rgb(0x0C, 0x0D, 0x0F),
     selection: Color32::from_rgb(0xF6, 0xDF, 0xC4),
+    syntax_number: Color32::from_rgb(0x7A, 0x5C, 0x1C),
+    syntax_keyword: Color32::from_rgb(0x6C, 0x4B, 0x91),
+    syntax_network: Color32::from_rgb(0x2B, 0x62, 0x94),
+    syntax_choice: Color32::from_rgb(0x2A, 0x6E, 0x4B),
     danger: Color32::from_rgb(0xC4, 0x3D, 0x2B),
     good: Color32::from_rgb(0x2C, 0x8A, 0x54),
     shadow: Color32::from_black_alpha(40),
@@ -313,6 +335,20 @@ mod tests {
             for fill in [tokens.accent, tokens.accent_hover] {
                 let ratio = contrast(tokens.on_accent, fill);
                 assert!(ratio >= 4.5, "{name}: text on the accent is {ratio:.2}");
+            }
+            for color in [
+                tokens.syntax_number,
+                tokens.syntax_keyword,
+                tokens.syntax_network,
+                tokens.syntax_choice,
+            ] {
+                for ground in [tokens.raised, tokens.selection] {
+                    let ratio = contrast(color, ground);
+                    assert!(
+                        ratio >= 4.5,
+                        "{name}: {color:?} on {ground:?} is {ratio:.2}"
+                    );
+                }
             }
             let ratio = contrast(tokens.text, tokens.selection);
             assert!(ratio >= 4.5, "{name}: selected text is {ratio:.2}");

@@ -86,6 +86,35 @@ fn numbered_row(
     }
 }
 
+/// A slider with its value over the whole width, under a title of its own. `name` is for screen readers.
+pub fn bare_slider(ui: &mut Ui, name: &str, tooltip: &str, number: &Number) -> Option<Changed> {
+    let mut slid = number
+        .value
+        .clamp(*number.range.start(), *number.range.end());
+    let mut typed = number.value;
+    let mut changed = None;
+    ui.horizontal(|ui| {
+        let width = ui.available_width() - theme::VALUE_WIDTH - ui.spacing().item_spacing.x;
+        let slider = slider_ui(ui, &mut slid, number, width).on_hover_text(tooltip);
+        if slider.changed() {
+            changed = Some(Changed::To(slid));
+        }
+        if slider.interact(egui::Sense::click()).double_clicked() {
+            changed = Some(Changed::ToDefault);
+        }
+        slider.accessible_name(name);
+        let value = DragValue::new(&mut typed)
+            .range(number.typed.clone())
+            .speed(number.step)
+            .fixed_decimals(number.decimals);
+        let value = ui.add_sized(Vec2::new(theme::VALUE_WIDTH, theme::ROW_HEIGHT), value);
+        if value.accessible_name(name).changed() {
+            changed = Some(Changed::To(typed));
+        }
+    });
+    changed
+}
+
 /// Room beside a label for the button back to the default, which is there where something was said.
 pub fn reset_slot(ui: &mut Ui, label: &str, said: bool) -> bool {
     let size = Vec2::new(theme::RESET_WIDTH, theme::ROW_HEIGHT);
@@ -391,6 +420,7 @@ pub fn combo<T: PartialEq + Copy>(
     let combo = ComboBox::from_id_salt(name)
         .selected_text(text)
         .width(ui.available_width())
+        .truncate()
         .icon(|ui, rect, visuals, _| {
             let color = visuals.fg_stroke.color;
             icons::paint(

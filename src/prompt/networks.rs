@@ -38,7 +38,7 @@ pub fn without_tags(prompt: &str) -> String {
 }
 
 /// Where `<word:...>` stand, brackets included; bytes.
-pub(super) fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+pub fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {

@@ -2,10 +2,14 @@
 
 use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
 
-use super::fine::{changed_rows, model_rows_ui, tuning_ui};
+use super::fine::tuning_ui;
+use super::loras::loras_ui;
+use super::models::vae_ui;
 use super::prompt::prompt_ui;
+use super::{fine, noise};
 use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{State, size_presets};
+use crate::app::textures::Textures;
 use crate::app::widgets::{Number, icon_switch, row_label, slider_row, told_fold};
 use crate::app::{icons, theme, widgets};
 use crate::request::{SAMPLERS, SCHEDULES, Upscale, new_seed};
@@ -19,7 +23,7 @@ const TIMES_WIDTH: f32 = 12.0;
 /// Largest seed that can be typed: what a float holds exactly. Larger ones come from pictures.
 const MAX_TYPED_SEED: u64 = 1 << 53;
 
-pub fn controls_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
+pub fn controls_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
     let footer = theme::GENERATE_HEIGHT + theme::SPACE_M;
     let height = (ui.available_height() - footer).max(80.0);
     ScrollArea::vertical()
@@ -35,7 +39,8 @@ pub fn controls_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             seed_ui(ui, state);
             ui.add_space(theme::SPACE_S);
             sampler_ui(ui, state);
-            advanced_ui(ui, state);
+            loras_ui(ui, state, textures, actions);
+            advanced_ui(ui, state, textures, actions);
         });
     generate_ui(ui, state, actions);
 }
@@ -257,17 +262,22 @@ fn sampler_ui(ui: &mut Ui, state: &mut State) {
     tuning_ui(ui, state);
 }
 
-/// What few people need: the model's parts, guidance beyond its scale.
-fn advanced_ui(ui: &mut Ui, state: &mut State) {
-    let changed = changed_rows(&state.settings.request);
-    let inside = match changed {
+/// What few people need: the model's parts, guidance beyond its scale, noise beyond its seed.
+fn advanced_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    let request = &state.settings.request;
+    let inside = match fine::changed_rows(request) + noise::changed_rows(request) {
         0 => String::new(),
         changed => format!("{changed} changed"),
     };
     let open = &mut state.settings.layout.advanced_open;
-    if told_fold(ui, open, "Advanced", &inside) {
-        model_rows_ui(ui, state);
+    if !told_fold(ui, open, "Advanced", &inside) {
+        return;
     }
+    vae_ui(ui, state, textures, actions);
+    let request = &mut state.settings.request;
+    fine::model_rows_ui(ui, request);
+    noise::interval_ui(ui, request);
+    noise::seeding_ui(ui, &mut request.seeding);
 }
 
 fn enlarge_ui(ui: &mut Ui, state: &mut State) {

@@ -99,6 +99,7 @@ fn sigma_ui(ui: &mut Ui, info: &KnobInfo, place: &mut Option<f64>) {
 /// How many of the rows below hold something that somebody said.
 pub fn changed_rows(request: &GenerationRequest) -> usize {
     [
+        request.vae.is_some(),
         request.clip_skip.is_some(),
         request.guidance_rescale.is_some(),
     ]
@@ -108,8 +109,7 @@ pub fn changed_rows(request: &GenerationRequest) -> usize {
 }
 
 /// Clip skip and guidance rescale.
-pub fn model_rows_ui(ui: &mut Ui, state: &mut State) {
-    let request = &mut state.settings.request;
+pub fn model_rows_ui(ui: &mut Ui, request: &mut GenerationRequest) {
     let number = Number {
         value: f64::from(request.clip_skip.unwrap_or(1)),
         default: 1.0,

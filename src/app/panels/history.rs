@@ -194,7 +194,7 @@ fn mark(ui: &Ui, cell: Rect, text: &str) {
 }
 
 /// The middle square of a picture.
-fn cover(width: f32, height: f32) -> Rect {
+pub fn cover(width: f32, height: f32) -> Rect {
     let (x, y) = if width > height {
         (height / width, 1.0)
     } else {

@@ -1,13 +1,23 @@
-//! What to draw, in words: the prompt with its token count, and the folded negative prompt.
+//! What to draw, in words: the prompt with its token count, and the folded negative prompt. Both are
+//! coloured as they are read, complete names while somebody types, and say what looks like a slip.
 
 use egui::text::{CCursor, CCursorRange};
-use egui::{Align, Align2, FontId, Id, Layout, Margin, TextEdit, Ui};
+use egui::{
+    Align, Align2, CompletionPopup, FontId, Id, Key, Layout, Margin, RectAlign, Response, RichText,
+    Suggestion, TextBuffer, TextEdit, Ui,
+};
 
 use super::ideas::ideas_button;
 use crate::app::command::{Actions, UiCommand};
-use crate::app::emphasis;
-use crate::app::state::State;
-use crate::app::{theme, widgets};
+use crate::app::state::{Checked, Completing, Names, State, View};
+use crate::app::{completion, emphasis, icons, syntax, theme, widgets};
+use crate::prompt::{Known, Named, Reading, Warning, read};
+use crate::request::Emphasis;
+
+/// A longer text is not coloured: laying it out anew with every letter would be felt.
+const MOST_COLOURED: usize = 20_000;
+/// Slips that are told at once.
+const TOLD: usize = 3;
 
 /// The prompt field, wherever it is shown.
 pub fn prompt_id() -> Id {
@@ -29,18 +39,17 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             label
         })
         .inner;
-    let edit = TextEdit::multiline(&mut state.settings.request.prompt)
-        .id(prompt_id())
-        .desired_rows(4)
-        .desired_width(f32::INFINITY)
-        .margin(Margin {
-            left: 10,
-            right: 10,
-            top: 8,
-            bottom: 22,
-        })
-        .hint_text("What should the picture show?");
-    let response = ui.add(edit).labelled_by(label.id);
+    let field = Field {
+        id: prompt_id(),
+        rows: 4,
+        bottom: 22,
+        hint: "What should the picture show?",
+        emphasis: state.emphasis(),
+        names: &state.names,
+        checked: &state.checked,
+    };
+    let prompt = &mut state.settings.request.prompt;
+    let response = field_ui(ui, field, prompt, &mut state.completing).labelled_by(label.id);
     if state.focus_prompt {
         state.focus_prompt = false;
         response.request_focus();
@@ -60,19 +69,217 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             "Tokens: pieces of words. A prompt longer than one chunk is read in several.",
         );
     }
-    if widgets::fold(
-        ui,
-        &mut state.settings.layout.negative_open,
-        "Negative prompt",
-    ) {
-        let edit = TextEdit::multiline(&mut state.settings.request.negative_prompt)
-            .id(negative_id())
-            .desired_rows(2)
-            .desired_width(f32::INFINITY)
-            .margin(Margin::symmetric(10, 8))
-            .hint_text("What should not be in it?");
-        ui.add(edit).accessible_name("Negative prompt");
+    slips_ui(ui, &state.checked);
+    if let Some(hint) = blank_hint(state) {
+        ui.label(theme::hint(ui, hint));
     }
+    negative_ui(ui, state);
+}
+
+fn negative_ui(ui: &mut Ui, state: &mut State) {
+    let emphasis = state.emphasis();
+    let request = &mut state.settings.request;
+    let inside = request.negative_prompt.replace('\n', " ");
+    let open = &mut state.settings.layout.negative_open;
+    if !widgets::told_fold(ui, open, "Negative prompt", &inside) {
+        return;
+    }
+    let field = Field {
+        id: negative_id(),
+        rows: 2,
+        bottom: 8,
+        hint: "What should not be in it?",
+        emphasis,
+        names: &state.names,
+        checked: &state.checked_negative,
+    };
+    field_ui(
+        ui,
+        field,
+        &mut request.negative_prompt,
+        &mut state.completing,
+    )
+    .accessible_name("Negative prompt");
+    slips_ui(ui, &state.checked_negative);
+}
+
+/// One of the two text fields.
+struct Field<'a> {
+    id: Id,
+    rows: usize,
+    /// Room below the text.
+    bottom: i8,
+    hint: &'static str,
+    emphasis: Emphasis,
+    names: &'a Names,
+    checked: &'a Checked,
+}
+
+fn field_ui(
+    ui: &mut Ui,
+    field: Field<'_>,
+    text: &mut String,
+    completing: &mut Option<Completing>,
+) -> Response {
+    let mut layouter = |ui: &Ui, text: &dyn TextBuffer, wrap_width: f32| {
+        let text = text.as_str();
+        let reading = match text.len() <= MOST_COLOURED {
+            true => read(text, field.emphasis, &known(field.names)),
+            false => Reading::default(),
+        };
+        let warnings = field.checked.of(text);
+        syntax::layout(ui, text, &reading, warnings, wrap_width)
+    };
+    let before = text.clone();
+    let edit = TextEdit::multiline(text)
+        .desired_rows(field.rows)
+        .desired_width(f32::INFINITY)
+        .margin(Margin {
+            left: 10,
+            right: 10,
+            top: 8,
+            bottom: field.bottom,
+        })
+        .hint_text(field.hint)
+        .layouter(&mut layouter);
+    let was = completing.take_if(|it| it.field == field.id);
+    // Enter ends a line after a plain word, which only might be the beginning of a name.
+    let word = was
+        .as_ref()
+        .is_some_and(|it| it.typed.named == Named::Embedding);
+    let keys = match word {
+        true => vec![Key::Tab],
+        false => vec![Key::Tab, Key::Enter],
+    };
+    let mut now = None;
+    let output = CompletionPopup::new(field.id)
+        // The name is found by the prompt's own grammar: here the whole text is the word.
+        .word_boundary(|_| false)
+        .align(RectAlign::BOTTOM_START)
+        .accept_keys(keys)
+        .show(ui, edit, |query| {
+            let (text, at) = (query.text, query.word.len());
+            // Only while somebody types, not where the cursor goes.
+            let typing = text != before || was.as_ref().is_some_and(|it| it.at == at);
+            let found = typing
+                .then(|| completion::offers(text, at, field.names))
+                .flatten();
+            let Some((typed, offers)) = found else {
+                return Vec::new();
+            };
+            let start = typed.range.start;
+            let dismissed = was
+                .as_ref()
+                .is_some_and(|it| it.dismissed && it.typed.range.start == start);
+            now = Some(Completing {
+                field: field.id,
+                at,
+                typed,
+                dismissed,
+            });
+            match dismissed {
+                true => Vec::new(),
+                false => suggestions(text.get(..start).unwrap_or_default(), offers),
+            }
+        });
+    let response = output.text_edit.response.response;
+    if let (Some(accepted), Some(now)) = (&output.accepted, &now) {
+        // What stood of the name behind the cursor goes with what was typed of it.
+        let end = accepted.insert.len();
+        let rest = now.typed.range.end.saturating_sub(now.at);
+        if text.is_char_boundary(end) && text.is_char_boundary(end + rest) {
+            text.replace_range(end..end + rest, "");
+        }
+        response.request_focus();
+        return response;
+    }
+    if output.is_open || now.as_ref().is_some_and(|it| it.dismissed) {
+        *completing = now;
+    } else if response.has_focus() && *text == before {
+        // Esc closed the list, until another name begins.
+        *completing = was.map(|it| Completing {
+            dismissed: true,
+            ..it
+        });
+    }
+    response
+}
+
+/// `lead` stands before the name and stays.
+fn suggestions(lead: &str, offers: Vec<completion::Offer>) -> Vec<Suggestion> {
+    offers
+        .into_iter()
+        .map(|offer| {
+            let kind = RichText::new(offer.kind).size(theme::HINT);
+            Suggestion::new(format!("{lead}{}", offer.insert))
+                .content(offer.name)
+                .description(kind)
+        })
+        .collect()
+}
+
+/// What looks like a slip in a prompt; nothing of a text that is too long to be read while one waits.
+pub fn slips(text: &str, emphasis: Emphasis, names: &Names) -> Vec<Warning> {
+    match text.len() <= MOST_COLOURED {
+        true => read(text, emphasis, &known(names)).warnings,
+        false => Vec::new(),
+    }
+}
+
+/// The names that there are, for the reading.
+fn known(names: &Names) -> Known<'_> {
+    Known {
+        loras: Some(&names.loras),
+        wildcards: names.wildcards.as_deref(),
+        embeddings: Some(&names.embeddings),
+    }
+}
+
+/// What looks like a slip, in a few quiet lines.
+fn slips_ui(ui: &mut Ui, checked: &Checked) {
+    if checked.warnings.is_empty() {
+        return;
+    }
+    let tokens = theme::tokens(ui);
+    ui.scope(|ui| {
+        ui.spacing_mut().item_spacing.y = theme::SPACE_XS;
+        for warning in checked.warnings.iter().take(TOLD) {
+            ui.horizontal_top(|ui| {
+                ui.spacing_mut().item_spacing.x = theme::SPACE_XS;
+                icons::show(ui, icons::WARNING, theme::ICON, tokens.quiet);
+                ui.add(egui::Label::new(theme::hint(ui, &warning.message)).wrap());
+            });
+        }
+        let more = checked.warnings.len().saturating_sub(TOLD);
+        if more > 0 {
+            ui.label(theme::hint(ui, format!("and {more} more")));
+        }
+    });
+}
+
+/// What a prompt without words, or without words that the model knows, comes to. Said once something
+/// was drawn so: before that the middle of the window says what to do.
+fn blank_hint(state: &State) -> Option<String> {
+    let prompt = state.settings.request.prompt.trim();
+    let drawn = state.current_prompt().or(state.viewed_prompt())?;
+    if state.view == View::Welcome || drawn.trim() != prompt {
+        return None;
+    }
+    let card = state.card()?;
+    if prompt.is_empty() {
+        return Some("Without words the model draws what comes to it.".to_owned());
+    }
+    let lower = prompt.to_lowercase();
+    let named = card
+        .concepts
+        .iter()
+        .any(|it| lower.contains(&it.to_lowercase()));
+    (!card.concepts.is_empty() && !named).then(|| {
+        format!(
+            "{} knows none of these things well. Ideas shows what it knows.",
+            card.name
+        )
+    })
 }
 
 /// Puts the text cursor of a field behind the character `at`.

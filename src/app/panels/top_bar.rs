@@ -1,18 +1,20 @@
 //! The top bar: which model draws and where, what waits, and the doors to everything else.
 
-use egui::{Align, Button, Id, Layout, Popup, PopupCloseBehavior, RichText, Ui, Vec2};
+use egui::{Align, Button, Layout, Popup, PopupCloseBehavior, RichText, Ui, Vec2};
 
+use super::models::model_ui;
 use crate::app::command::{Action, Actions, UiCommand};
 use crate::app::state::State;
+use crate::app::textures::Textures;
 use crate::app::{icons, theme, widgets};
-use crate::request::ModelCard;
 
-/// Opens the model menu from elsewhere.
-pub fn model_menu_id() -> Id {
-    Id::unique("model menu")
-}
-
-pub fn top_bar_ui(ui: &mut Ui, state: &State, narrow: Narrow, actions: &mut Actions) {
+pub fn top_bar_ui(
+    ui: &mut Ui,
+    state: &mut State,
+    textures: &mut Textures,
+    narrow: Narrow,
+    actions: &mut Actions,
+) {
     ui.horizontal_centered(|ui| {
         ui.spacing_mut().item_spacing.x = theme::SPACE_S;
         if narrow.controls_drawer {
@@ -32,7 +34,7 @@ pub fn top_bar_ui(ui: &mut Ui, state: &State, narrow: Narrow, actions: &mut Acti
             ui.label(RichText::new("Easel").family(theme::semibold()).size(16.0));
             ui.add_space(theme::SPACE_S);
         }
-        model_ui(ui, state, actions);
+        model_ui(ui, state, textures, actions);
         engine_ui(ui, state, narrow);
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = theme::SPACE_XS;
@@ -55,68 +57,6 @@ impl Narrow {
             controls_drawer: width < theme::CONTROLS_DRAWER,
             history_folds: width < theme::HISTORY_FOLDS,
         }
-    }
-}
-
-fn model_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
-    let name = if state.no_model() {
-        "Choose a model".to_owned()
-    } else {
-        state.model_name()
-    };
-    let button = Button::new((
-        icons::atom(icons::MODEL),
-        name.as_str(),
-        icons::atom(icons::CARET_DOWN),
-    ));
-    let tooltip = state.card().map_or_else(
-        || "The model that draws".to_owned(),
-        |card| format!("{}\n{}", card.family, card.description),
-    );
-    let button = ui
-        .add(button)
-        .on_hover_text(tooltip)
-        .accessible_name(format!("Model: {name}"));
-    Popup::from_toggle_button_response(&button)
-        .id(model_menu_id())
-        .layout(Layout::top_down_justified(Align::Min))
-        .gap(theme::SPACE_XS)
-        .close_behavior(PopupCloseBehavior::CloseOnClick)
-        .accessible_name("Models")
-        .show(|ui| {
-            ui.set_min_width(280.0);
-            for card in &state.models.found {
-                let chosen = card.path == state.settings.request.model;
-                let text = format!("{} · {}", card.family, size_text(card.size_bytes));
-                let entry = Button::selectable(chosen, card.name.as_str()).shortcut_text(text);
-                if ui.add(entry).on_hover_text(model_hover(card)).clicked() {
-                    actions.push(Action::ChooseModel(card.path.clone()));
-                }
-            }
-            ui.add_space(theme::SPACE_XS);
-            for command in [UiCommand::ChooseModelFolder, UiCommand::ChooseModelFile] {
-                let open = widgets::icon_button(ui, icons::FOLDER, command.info().text);
-                if open.on_hover_text(command.info().tooltip).clicked() {
-                    actions.ui(command);
-                }
-            }
-        });
-}
-
-fn model_hover(card: &ModelCard) -> String {
-    match &card.path {
-        Some(path) => format!("{}\n{}", card.description, path.display()),
-        None => card.description.clone(),
-    }
-}
-
-/// `148 MB`, `4.3 GB`
-pub fn size_text(bytes: u64) -> String {
-    let megabytes = bytes as f64 / 1e6;
-    if megabytes >= 1000.0 {
-        format!("{:.1} GB", megabytes / 1000.0)
-    } else {
-        format!("{megabytes:.0} MB")
     }
 }
 

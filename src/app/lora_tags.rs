@@ -1,0 +1,119 @@
+//! The LoRA tags of a prompt, `<lora:name:0.8>`: where they stand, and prompts with one changed.
+//! Plain text in, plain text out.
+
+use std::ops::Range;
+
+use crate::prompt::networks;
+
+/// A tag and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tag {
+    /// Bytes, brackets included.
+    pub range: Range<usize>,
+    pub name: String,
+    /// What the UNet is given.
+    pub weight: f64,
+}
+
+/// The LoRAs that a prompt names, in order.
+pub fn tags(prompt: &str) -> Vec<Tag> {
+    networks::tags(prompt)
+        .filter_map(|range| {
+            let named = networks::loras(prompt.get(range.clone())?).pop()?;
+            Some(Tag {
+                range,
+                name: named.name,
+                weight: named.unet_weight,
+            })
+        })
+        .collect()
+}
+
+/// Gives a LoRA another weight.
+pub fn set_weight(prompt: &mut String, tag: &Tag, weight: f64) {
+    // Two digits: a slider's arithmetic leaves more.
+    let weight = (weight * 100.0).round() / 100.0;
+    prompt.replace_range(tag.range.clone(), &written(&tag.name, weight));
+}
+
+/// Takes a LoRA out, with the space or comma that kept it from its neighbour.
+pub fn remove(prompt: &mut String, tag: &Tag) {
+    let before = prompt.get(..tag.range.start).unwrap_or_default();
+    let after = prompt.get(tag.range.end..).unwrap_or_default();
+    let joined = match (before.trim_end_matches(' '), after.trim_start_matches(' ')) {
+        ("", after) => after.trim_start_matches([',', ' ']).to_owned(),
+        (before, "") => before.trim_end_matches([',', ' ']).to_owned(),
+        (_, next) if next.starts_with(',') => {
+            format!("{}{next}", before.trim_end_matches([',', ' ']))
+        }
+        (_, next) => format!("{before}{next}"),
+    };
+    *prompt = joined;
+}
+
+/// Names another LoRA at the end, where it is in nobody's way; one that is named already stays.
+pub fn add(prompt: &mut String, name: &str) {
+    if tags(prompt).iter().any(|tag| tag.name == name) {
+        return;
+    }
+    if !prompt.is_empty() && !prompt.ends_with(char::is_whitespace) {
+        prompt.push(' ');
+    }
+    prompt.push_str(&written(name, 1.0));
+}
+
+fn written(name: &str, weight: f64) -> String {
+    format!("<lora:{name}:{weight}>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lora_is_added_weighed_and_removed_in_the_words() {
+        let mut prompt = "a fox, 3d style".to_owned();
+        add(&mut prompt, "pixel art");
+        add(&mut prompt, "detail");
+        add(&mut prompt, "detail");
+        assert_eq!(prompt, "a fox, 3d style <lora:pixel art:1> <lora:detail:1>");
+        let found = tags(&prompt);
+        assert_eq!(found.len(), 2);
+        set_weight(&mut prompt, &found[0], 0.7500001);
+        assert_eq!(
+            prompt,
+            "a fox, 3d style <lora:pixel art:0.75> <lora:detail:1>"
+        );
+        let first = |prompt: &str| tags(prompt).remove(0);
+        let tag = first(&prompt);
+        remove(&mut prompt, &tag);
+        assert_eq!(prompt, "a fox, 3d style <lora:detail:1>");
+        let tag = first(&prompt);
+        remove(&mut prompt, &tag);
+        assert_eq!(prompt, "a fox, 3d style");
+    }
+
+    #[test]
+    fn what_stands_around_a_removed_lora_stays_readable() {
+        for (prompt, left) in [
+            ("<lora:a:1>, a fox", "a fox"),
+            ("a fox, <lora:a:1>", "a fox"),
+            ("a fox, <lora:a:1>, 3d", "a fox, 3d"),
+            ("a <lora:a:1> fox", "a fox"),
+            ("<lora:a>", ""),
+        ] {
+            let mut text = prompt.to_owned();
+            remove(&mut text, &tags(prompt)[0]);
+            assert_eq!(text, left, "{prompt}");
+        }
+    }
+
+    #[test]
+    fn the_weight_of_the_network_is_shown_and_set_for_both() {
+        let mut prompt = "<lora:a:0.2:0.9>".to_owned();
+        let tag = tags(&prompt).remove(0);
+        assert_eq!(tag.weight, 0.9);
+        set_weight(&mut prompt, &tag, 0.5);
+        assert_eq!(prompt, "<lora:a:0.5>");
+    }
+}

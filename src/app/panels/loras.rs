@@ -1,0 +1,140 @@
+//! The LoRAs that the prompt names, each with its weight; what is added, moved and taken away here is
+//! written in the prompt, where other programs look for it and where a picture's settings keep it.
+
+use egui::{Align, Label, Layout, Popup, PopupCloseBehavior, Ui, Vec2};
+
+use super::picker::{Entry, Pictures, picker_ui};
+use crate::app::command::{Action, Actions};
+use crate::app::lora_tags::{self, Tag};
+use crate::app::state::State;
+use crate::app::textures::Textures;
+use crate::app::widgets::{Number, bare_slider, icon_button, small_icon, told_fold};
+use crate::app::{icons, theme};
+use crate::request::{AddOn, AddOnKind};
+
+pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    let found = state.models.add_ons.iter();
+    let any = found.clone().any(|it| it.kind == AddOnKind::Lora);
+    let tags = lora_tags::tags(&state.settings.request.prompt);
+    let count = tags.len() + state.settings.request.loras.len();
+    if !any && count == 0 {
+        return;
+    }
+    let inside = match count {
+        0 => String::new(),
+        count => count.to_string(),
+    };
+    if !told_fold(ui, &mut state.settings.layout.loras_open, "LoRAs", &inside) {
+        return;
+    }
+    for tag in &tags {
+        tag_ui(ui, state, tag);
+    }
+    files_ui(ui, state);
+    add_ui(ui, state, textures, actions);
+}
+
+/// A LoRA of the prompt.
+fn tag_ui(ui: &mut Ui, state: &mut State, tag: &Tag) {
+    let prompt = &mut state.settings.request.prompt;
+    match lora_row(ui, &tag.name, tag.weight) {
+        Some(Change::Weight(weight)) => lora_tags::set_weight(prompt, tag, weight),
+        Some(Change::Remove) => lora_tags::remove(prompt, tag),
+        None => {}
+    }
+}
+
+/// LoRAs by their files, as the command line and pictures drawn with it have them.
+fn files_ui(ui: &mut Ui, state: &mut State) {
+    let loras = &mut state.settings.request.loras;
+    let mut removed = None;
+    for (index, lora) in loras.iter_mut().enumerate() {
+        match lora_row(ui, &lora.name(), lora.weight) {
+            Some(Change::Weight(weight)) => lora.weight = weight,
+            Some(Change::Remove) => removed = Some(index),
+            None => {}
+        }
+    }
+    if let Some(index) = removed {
+        loras.remove(index);
+    }
+}
+
+enum Change {
+    Weight(f64),
+    Remove,
+}
+
+/// The name over its slider.
+fn lora_row(ui: &mut Ui, name: &str, weight: f64) -> Option<Change> {
+    let mut change = None;
+    let size = Vec2::new(ui.available_width(), theme::RESET_WIDTH);
+    ui.allocate_ui(size, |ui| {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let remove = format!("Remove {name}");
+            if small_icon(ui, icons::CANCEL, &remove, "Draw without it").clicked() {
+                change = Some(Change::Remove);
+            }
+            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                ui.add(Label::new(name).truncate()).on_hover_text(name);
+            });
+        });
+    });
+    let number = Number {
+        value: weight,
+        default: 1.0,
+        range: 0.0..=1.5,
+        typed: -10.0..=10.0,
+        step: 0.05,
+        decimals: 2,
+    };
+    let tooltip = "How much it counts; 1 is as it was trained";
+    if let Some(changed) = bare_slider(ui, &format!("Weight of {name}"), tooltip, &number) {
+        change = Some(Change::Weight(changed.said().unwrap_or(1.0)));
+    }
+    change
+}
+
+fn add_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    let loras: Vec<&AddOn> = state
+        .models
+        .add_ons
+        .iter()
+        .filter(|it| it.kind == AddOnKind::Lora)
+        .collect();
+    if loras.is_empty() {
+        return;
+    }
+    let button = ui
+        .scope(|ui| {
+            ui.spacing_mut().button_padding.x = 2.0;
+            icon_button(ui, icons::ADD, "Add a LoRA")
+        })
+        .inner
+        .on_hover_text("From the model folders; it is written in the prompt");
+    let tags = lora_tags::tags(&state.settings.request.prompt);
+    let entries: Vec<Entry> = loras
+        .iter()
+        .map(|it| Entry::add_on(it, tags.iter().any(|tag| tag.name == it.name)))
+        .collect();
+    let names: Vec<String> = loras.iter().map(|it| it.name.clone()).collect();
+    let popup = Popup::from_toggle_button_response(&button)
+        .layout(Layout::top_down_justified(Align::Min))
+        .gap(theme::SPACE_XS)
+        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
+        .accessible_name("LoRAs");
+    popup.show(|ui| {
+        ui.set_width(theme::PICKER_WIDTH);
+        let mut pictures = Pictures {
+            textures,
+            history: &state.history,
+        };
+        let query = &mut state.picker_query;
+        let picked = picker_ui(ui, "Search LoRAs", query, &entries, &mut pictures, actions);
+        if let Some(name) = picked.and_then(|picked| names.get(picked)) {
+            query.clear();
+            ui.close();
+            actions.push(Action::AddLora(name.clone()));
+        }
+    });
+}
