@@ -14,7 +14,7 @@ use common::{Reference, compare, data};
 use easel::checkpoint::{find_weights, load};
 use easel::models::esrgan::RealEsrganCompact;
 use easel::models::layers::Weights;
-use easel::models::unet::{Added, Conditioning, UNet2DConditionModel, UNetConfig};
+use easel::models::unet::{Added, Conditioning, KeyValues, UNet2DConditionModel, UNetConfig};
 use easel::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
 use tch::{Device, Kind};
@@ -47,8 +47,10 @@ fn check_unet(folder: &Path, reference: &Reference) {
     });
     let timestep = reference.get("timestep").double_value(&[0]);
     let states = reference.get("encoder_hidden_states");
+    let kept = KeyValues::default();
     let conditioning = Conditioning {
         encoder_hidden_states: states,
+        key_values: Some(&kept),
         added: reference.find("text_embeds").map(|text_embeds| Added {
             text_embeds,
             time_ids: reference.get("time_ids"),
@@ -57,13 +59,11 @@ fn check_unet(folder: &Path, reference: &Reference) {
             .find("guidance_scale")
             .map(|scale| scale.double_value(&[0])),
     };
-    let output = tch::no_grad(|| unet.forward(reference.get("sample"), timestep, conditioning));
-    compare(
-        "output",
-        &output.unwrap(),
-        reference.get("output"),
-        TOLERANCE,
-    );
+    // Twice: the second call takes the keys and values that the first one kept.
+    for call in ["output", "output from kept keys and values"] {
+        let output = tch::no_grad(|| unet.forward(reference.get("sample"), timestep, conditioning));
+        compare(call, &output.unwrap(), reference.get("output"), TOLERANCE);
+    }
 }
 
 fn check_vae(folder: &Path, reference: &Reference) {
@@ -150,6 +150,7 @@ fn a_pooled_text_that_is_missing_or_of_another_width_is_an_error() {
     let call = |added| {
         let conditioning = Conditioning {
             encoder_hidden_states,
+            key_values: None,
             added,
             guidance_scale: None,
         };

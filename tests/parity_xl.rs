@@ -171,6 +171,7 @@ fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableD
     }
     let conditioning = Conditioning {
         encoder_hidden_states: &prompt.states,
+        key_values: None,
         added: Some(Added {
             text_embeds: &pooled,
             time_ids: reference.get("time_ids"),

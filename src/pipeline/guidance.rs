@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::families::Encoded;
-use crate::models::unet::{Added, Conditioning, UNet2DConditionModel};
+use crate::models::unet::{Added, Conditioning, KeyValues, UNet2DConditionModel};
 use crate::request::GuidanceInterval;
 use crate::samplers::{Denoiser, Prediction};
 use crate::schedule::{NoiseLevel, PredictionType};
@@ -73,6 +73,7 @@ pub struct PromptEmbeds<'a> {
 /// What the network is told at each call, for a whole batch.
 struct Told {
     encoder_hidden_states: Tensor,
+    key_values: KeyValues,
     text_embeds: Option<Tensor>,
     time_ids: Option<Tensor>,
     guidance_scale: f64,
@@ -95,6 +96,7 @@ impl Told {
             .collect();
         let ids: Option<_> = prompts().map(|(_, ids)| *ids).collect();
         Self {
+            key_values: KeyValues::default(),
             encoder_hidden_states: all(prompts().map(|(prompt, _)| &prompt.states).collect()),
             text_embeds: pooled.map(all),
             time_ids: ids.map(all),
@@ -106,6 +108,7 @@ impl Told {
         let added = self.text_embeds.as_ref().zip(self.time_ids.as_ref());
         Conditioning {
             encoder_hidden_states: &self.encoder_hidden_states,
+            key_values: Some(&self.key_values),
             added: added.map(|(text_embeds, time_ids)| Added {
                 text_embeds,
                 time_ids,

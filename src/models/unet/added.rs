@@ -6,6 +6,7 @@
 use tch::{Device, Tensor};
 
 use super::config::{AddedSpec, UNetConfig};
+use super::text::KeyValues;
 use crate::error::{Error, Result};
 use crate::models::layers::{Activation, Scope, TimestepEmbedding, Timesteps};
 
@@ -14,6 +15,8 @@ use crate::models::layers::{Activation, Scope, TimestepEmbedding, Timesteps};
 pub struct Conditioning<'a> {
     /// `[batch, tokens, cross_attention_dim]`
     pub encoder_hidden_states: &'a Tensor,
+    /// Where the text's keys and values are kept from call to call.
+    pub key_values: Option<&'a KeyValues>,
     /// SDXL's.
     pub added: Option<Added<'a>>,
     /// For networks with distilled guidance (`time_cond_proj_dim`); others do not look at it.
@@ -35,6 +38,7 @@ impl<'a> From<&'a Tensor> for Conditioning<'a> {
     fn from(encoder_hidden_states: &'a Tensor) -> Self {
         Self {
             encoder_hidden_states,
+            key_values: None,
             added: None,
             guidance_scale: None,
         }

@@ -6,6 +6,7 @@
 use tch::Tensor;
 
 use super::config::{BlockSpec, MidSpec, UNetConfig};
+use super::text::Text;
 use super::transformer::Transformer2DModel;
 use crate::error::{Error, Result};
 use crate::models::layers::{Downsample2D, ResnetBlock2D, ResnetConfig, Scope, Upsample2D};
@@ -38,7 +39,7 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, temb: &Tensor, text: &Tensor) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Result<Tensor> {
         let x = self.resnet.forward(x, Some(temb));
         match &self.attention {
             Some(attention) => attention.forward(&x, text),
@@ -82,7 +83,7 @@ impl DownBlock {
         &self,
         mut x: Tensor,
         temb: &Tensor,
-        text: &Tensor,
+        text: Text<'_>,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         for layer in &self.layers {
@@ -127,7 +128,7 @@ impl MidBlock {
         Ok(Some(Self { first, rest }))
     }
 
-    pub fn forward(&self, x: &Tensor, temb: &Tensor, text: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Result<Tensor> {
         let x = self.first.forward(x, Some(temb));
         match &self.rest {
             None => Ok(x),
@@ -171,7 +172,7 @@ impl UpBlock {
         &self,
         mut x: Tensor,
         temb: &Tensor,
-        text: &Tensor,
+        text: Text<'_>,
         skips: &mut Vec<Tensor>,
     ) -> Result<Tensor> {
         for layer in &self.layers {

@@ -6,6 +6,7 @@
 mod added;
 mod blocks;
 mod config;
+mod text;
 mod transformer;
 
 use tch::{Device, Kind, Tensor};
@@ -14,6 +15,8 @@ use self::added::AddedEmbedding;
 pub use self::added::{Added, Conditioning};
 use self::blocks::{DownBlock, MidBlock, UpBlock};
 pub use self::config::{AddedSpec, BlockSpec, MidSpec, TransformerSpec, UNetConfig};
+pub use self::text::KeyValues;
+use self::text::Text;
 use crate::error::{Error, Result};
 use crate::models::layers::{
     Conv2d, GroupNorm, ResnetConfig, TimestepEmbedding, Timesteps, Weights, embed_guidance_scale,
@@ -136,7 +139,10 @@ impl UNet2DConditionModel {
         timestep: f64,
         conditioning: &Conditioning<'_>,
     ) -> Result<Tensor> {
-        let encoder_hidden_states = conditioning.encoder_hidden_states;
+        let text = Text {
+            states: conditioning.encoder_hidden_states,
+            kept: conditioning.key_values,
+        };
         let activation = self.config.activation;
         // Every block begins with the activation of this: once is enough.
         let temb = activation.forward(self.time_embedding(timestep, conditioning)?);
@@ -148,13 +154,13 @@ impl UNet2DConditionModel {
         };
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down_blocks {
-            x = block.forward(x, &temb, encoder_hidden_states, &mut skips)?;
+            x = block.forward(x, &temb, text, &mut skips)?;
         }
         if let Some(block) = &self.mid_block {
-            x = block.forward(&x, &temb, encoder_hidden_states)?;
+            x = block.forward(&x, &temb, text)?;
         }
         for block in &self.up_blocks {
-            x = block.forward(x, &temb, encoder_hidden_states, &mut skips)?;
+            x = block.forward(x, &temb, text, &mut skips)?;
         }
         let x = activation.forward(self.conv_norm_out.forward(&x));
         Ok(self.conv_out.forward(&x))

@@ -6,6 +6,7 @@
 use tch::Tensor;
 
 use super::config::TransformerSpec;
+use super::text::{AttentionId, Text};
 use crate::error::Result;
 use crate::models::layers::{GroupNorm, LayerNorm, Linear, Mask, Scope, attention, profile};
 
@@ -36,9 +37,9 @@ impl Transformer2DModel {
         })
     }
 
-    /// `x`: `[batch, channels, height, width]`; `text`: `[batch, tokens, cross_attention_dim]`.
+    /// `x`: `[batch, channels, height, width]`; `text`: see [`Text`].
     /// Returns the shape of `x`, a new tensor.
-    pub fn forward(&self, x: &Tensor, text: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, text: Text<'_>) -> Result<Tensor> {
         let (_, _, height, width) = x.size4()?;
         // [batch, height * width, channels]
         let tokens = self.norm.forward(x).flatten(2, 3).transpose(1, 2);
@@ -95,21 +96,24 @@ impl BasicTransformerBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, text: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor, text: Text<'_>) -> Tensor {
         let normed = self.norm1.forward(x);
-        let context = if self.only_cross_attention {
-            text
-        } else {
-            &normed
-        };
-        let x = self.attn1.forward(&normed, context).g_add_(x);
-        let x = self.attn2.forward(&self.norm2.forward(&x), text).g_add_(&x);
+        let x = match self.only_cross_attention {
+            true => self.attn1.forward_text(&normed, text),
+            false => self.attn1.forward(&normed),
+        }
+        .g_add_(x);
+        let x = self
+            .attn2
+            .forward_text(&self.norm2.forward(&x), text)
+            .g_add_(&x);
         self.ff.forward(&self.norm3.forward(&x)).g_add_(&x)
     }
 }
 
 #[derive(Debug)]
 struct Attention {
+    id: AttentionId,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -120,6 +124,7 @@ struct Attention {
 impl Attention {
     fn new(scope: &Scope, channels: i64, context: i64, heads: i64) -> Result<Self> {
         Ok(Self {
+            id: AttentionId::new(),
             to_q: Linear::without_bias(&scope.child("to_q"), channels, channels)?,
             to_k: Linear::without_bias(&scope.child("to_k"), context, channels)?,
             to_v: Linear::without_bias(&scope.child("to_v"), context, channels)?,
@@ -128,9 +133,22 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Tensor {
+    /// Every pixel looks at every other.
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.mixed(x, self.key_value(x))
+    }
+
+    /// Every pixel looks at the text.
+    fn forward_text(&self, x: &Tensor, text: Text<'_>) -> Tensor {
+        self.mixed(x, text.key_value(self.id, |states| self.key_value(states)))
+    }
+
+    fn key_value(&self, context: &Tensor) -> (Tensor, Tensor) {
+        (self.to_k.forward(context), self.to_v.forward(context))
+    }
+
+    fn mixed(&self, x: &Tensor, (key, value): (Tensor, Tensor)) -> Tensor {
         let query = self.to_q.forward(x);
-        let (key, value) = (self.to_k.forward(context), self.to_v.forward(context));
         let mixed = attention(&query, &key, &value, self.heads, Mask::Nothing);
         self.to_out.forward(&mixed)
     }
