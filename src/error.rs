@@ -54,8 +54,12 @@ pub enum Error {
     OutOfMemory { details: String },
 
     /// The network produced values that are not numbers.
-    #[error("The model produced invalid values (NaN) when {when}")]
-    NotANumber { when: String },
+    #[error("The model produced invalid values (NaN) when {when}: {}", why_not_a_number(*kind))]
+    NotANumber {
+        when: String,
+        /// What it computes in.
+        kind: tch::Kind,
+    },
 
     /// libtorch reported something else.
     #[error("The drawing engine failed")]
@@ -68,6 +72,20 @@ pub enum Error {
     /// The person asked to stop. Not a failure; never shown as one.
     #[error("Cancelled")]
     Cancelled,
+}
+
+fn is_half(kind: tch::Kind) -> bool {
+    matches!(kind, tch::Kind::Half | tch::Kind::BFloat16)
+}
+
+fn why_not_a_number(kind: tch::Kind) -> &'static str {
+    match kind {
+        tch::Kind::Half => {
+            "they grew too large for f16, and f32 (or bf16, in as little memory) has room for them"
+        }
+        tch::Kind::BFloat16 => "bf16 was too coarse for them, or the model's file is damaged",
+        _ => "the model's file is damaged, or a setting is too extreme for it",
+    }
 }
 
 /// What a button beside the message can do.
@@ -103,8 +121,10 @@ impl Error {
         match self {
             Self::OutOfMemory { .. } => Some(Remedy::ReduceSize),
             Self::Device(_) => Some(Remedy::UseCpu),
-            Self::NotANumber { .. } => Some(Remedy::UseF32),
-            Self::Model { .. } | Self::Tensor { .. } => Some(Remedy::ChooseModel),
+            Self::NotANumber { kind, .. } if is_half(*kind) => Some(Remedy::UseF32),
+            Self::NotANumber { .. } | Self::Model { .. } | Self::Tensor { .. } => {
+                Some(Remedy::ChooseModel)
+            }
             Self::Io {
                 doing: "Saving", ..
             } => Some(Remedy::ChooseFolder),

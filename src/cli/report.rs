@@ -259,7 +259,9 @@ pub fn failure_line(failure: &Failure) -> String {
 fn remedy_words(remedy: Remedy) -> &'static str {
     match remedy {
         Remedy::UseCpu => "With --device cpu the processor draws it.",
-        Remedy::UseF32 => "With --dtype f32 it is computed exactly.",
+        Remedy::UseF32 => {
+            "With --dtype f32 it is computed exactly, with --dtype bf16 without such limits."
+        }
         Remedy::ReduceSize => "A smaller size can be set with --width and --height.",
         Remedy::ChooseModel => "Another model can be named with --model.",
         Remedy::ChooseFolder => "Another place can be named with --output.",

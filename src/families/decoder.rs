@@ -102,6 +102,7 @@ impl Decoder {
         if decoded.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(Error::NotANumber {
                 when: "the picture was decoded".to_owned(),
+                kind: self.kind,
             });
         }
         Ok((decoded / 2.0 + 0.5).f_clamp_(0.0, 1.0)?)

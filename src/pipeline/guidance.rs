@@ -180,6 +180,7 @@ impl GuidedDenoiser<'_> {
         if output.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(Error::NotANumber {
                 when: format!("the UNet was called for the {}. time", self.calls),
+                kind: self.kind,
             });
         }
         Ok((output, unguided))
