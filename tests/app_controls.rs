@@ -11,16 +11,18 @@
 mod app_support;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use app_support::{
-    Window, button, generate, harness, ready, root, saved_path, settings, setup, shows, type_prompt,
+    Window, ball, button, generate, harness, picture_settings, ready, root, saved_path, settings,
+    setup, shows, type_prompt,
 };
 use easel::app::state::View;
 use easel::request::{
-    AddOn, AddOnKind, GenerationRequest, LoraChoice, ModelCard, SamplerId, ScheduleId, SeedMode,
-    Tuning,
+    AddOn, AddOnKind, GenerationRequest, LoraChoice, ModelCard, PictureSettings, SamplerId,
+    ScheduleId, SeedMode, Tuning,
 };
-use easel::worker::message::{Event, FileCommand};
+use easel::worker::message::{Event, FileCommand, Picture};
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable;
@@ -217,6 +219,36 @@ fn a_line_that_offers_undo_stays_when_another_comes() {
     assert!(
         matches!(script.files().as_slice(), [FileCommand::Restore { path }] if *path == paths[0])
     );
+}
+
+#[test]
+fn a_cancelled_picture_stays_as_large_as_it_was_to_be() {
+    let (mut window, script) = ready();
+    let job = generate(&mut window, &script);
+    script.start(&job);
+    script.step(&job, 8, 20);
+    window.run();
+    let rect = |window: &Window| window.get_by_role(Role::Image).rect();
+    let before = rect(&window);
+    let settings = PictureSettings {
+        cancelled_after: Some(8),
+        ..picture_settings(&job, 7)
+    };
+    script.say(Event::PictureDone {
+        job: job.id,
+        index: 0,
+        picture: Arc::new(Picture {
+            pixels: ball(64, 1, 0.5),
+            settings,
+            path: None,
+            save_failure: None,
+        }),
+    });
+    script.say(Event::Cancelled { job: job.id });
+    window.run();
+    assert_eq!(rect(&window), before);
+    let shown = window.state().state().viewed_job().unwrap().output_size(0);
+    assert_eq!(shown, Some([256, 256]));
 }
 
 #[test]

@@ -166,16 +166,18 @@ impl Job {
         }
     }
 
-    /// Width and height of the finished picture, in pixels, as far as known.
+    /// Width and height of the finished picture, in pixels, as far as known. One that was cancelled is
+    /// shown as large as it was to be: it does not jump.
     pub fn output_size(&self, index: usize) -> Option<[u32; 2]> {
-        if let Some(Some(picture)) = self.pictures.get(index) {
-            return Some([picture.pixels.width_px, picture.pixels.height_px]);
-        }
+        let picture = self.pictures.get(index).and_then(Option::as_ref);
+        let drawn = picture.map(|picture| [picture.pixels.width_px, picture.pixels.height_px]);
+        let finished = picture.is_some_and(|it| it.settings.cancelled_after.is_none());
         let planned = self
             .plan
             .as_ref()
             .map(|plan| [plan.output_width_px, plan.output_height_px]);
-        planned.or(self.expected_size)
+        let planned = planned.or(self.expected_size);
+        drawn.filter(|_| finished).or(planned).or(drawn)
     }
 }
 

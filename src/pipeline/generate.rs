@@ -185,18 +185,15 @@ impl BatchJob<'_> {
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
         let mut interrupted = false;
+        // Who cancels does not wait for a picture to be enlarged that was never finished.
+        let upscaler = self.upscaler.filter(|_| cancelled_after.is_none());
         for (offset, index) in self.batch.clone().enumerate() {
             let latents = latents.f_narrow(0, offset as i64, 1)?;
             watcher.stage(index..index + 1, Stage::Decoding);
             let mut picture = self.model.decode(&latents)?;
-            if let Some(upscaler) = self.upscaler.filter(|_| !interrupted) {
+            if let Some(upscaler) = upscaler.filter(|_| !interrupted) {
                 watcher.stage(index..index + 1, Stage::Enlarging);
-                // A cancelled job still shows what it reached, at the size that was promised.
-                let cancelled = || match cancelled_after {
-                    Some(_) => watcher.closing(),
-                    None => watcher.cancelled(),
-                };
-                match upscaler.enlarge(&picture, &cancelled) {
+                match upscaler.enlarge(&picture, &|| watcher.cancelled()) {
                     Ok(enlarged) => picture = enlarged,
                     // The batch is drawn to its end: it is shown as it is.
                     Err(Error::Cancelled) if !watcher.closing() => interrupted = true,
