@@ -244,7 +244,8 @@ fn visuals(theme: Theme, tokens: &Tokens) -> Visuals {
         expansion: 0.0,
     };
     let line = Stroke::new(1.0, tokens.line);
-    let focus = Stroke::new(1.5, tokens.accent);
+    // A whole number: fields keep their size when they are focused.
+    let focus = Stroke::new(2.0, tokens.accent);
     visuals.widgets = Widgets {
         noninteractive: widget(tokens.panel, line, tokens.text),
         inactive: widget(tokens.raised, line, tokens.text),

@@ -30,6 +30,7 @@ pub fn help_ui(ui: &mut Ui, state: &mut State) {
             let height = ui.ctx().content_rect().height() - 160.0;
             egui::ScrollArea::vertical()
                 .max_height(height)
+                .min_scrolled_height(height)
                 .show(ui, |ui| {
                     Grid::new("keys")
                         .num_columns(2)

@@ -24,6 +24,7 @@ pub fn settings_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             let height = ui.ctx().content_rect().height() - 160.0;
             egui::ScrollArea::vertical()
                 .max_height(height)
+                .min_scrolled_height(height)
                 .show(ui, |ui| {
                     rows_ui(ui, &mut state.settings, &folder, actions);
                 });
