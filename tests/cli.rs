@@ -104,13 +104,38 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         device: DeviceChoice::Cuda,
         dtype: DtypeChoice::Bf16,
     };
-    assert_eq!(arguments.request(), expected);
+    assert_eq!(arguments.request(GenerationRequest::default()), expected);
     // Nothing said is nothing asked for: the model decides.
     let plain = GenerationRequest {
         prompt: "x".to_owned(),
         ..GenerationRequest::default()
     };
-    assert_eq!(parse(&["x"]).unwrap().request(), plain);
+    assert_eq!(
+        parse(&["x"]).unwrap().request(GenerationRequest::default()),
+        plain
+    );
+}
+
+#[test]
+fn what_is_said_wins_over_a_picture_s_settings() {
+    let base = settings(7).to_request();
+    let arguments = parse(&["--settings-from=old.png"]).unwrap();
+    assert_eq!(arguments.settings_from, Some(PathBuf::from("old.png")));
+    assert_eq!(arguments.request(base.clone()), base);
+    let arguments = parse(&[
+        "--settings-from=old.png",
+        "another",
+        "--negative=",
+        "--seed=8",
+    ])
+    .unwrap();
+    let expected = GenerationRequest {
+        prompt: "another".to_owned(),
+        negative_prompt: String::new(),
+        seed: Some(8),
+        ..base.clone()
+    };
+    assert_eq!(arguments.request(base), expected);
 }
 
 #[test]
@@ -735,6 +760,87 @@ fn generate_draws_saves_and_carries_the_settings_and_the_seed_draws_it_again() {
         .max();
     // Drawn together or alone, sums are taken in another order: at most one of 255.
     assert!(furthest.unwrap() <= 1, "{furthest:?}");
+}
+
+/// A PNG without a picture that carries ComfyUI's graph.
+fn comfyui() -> Vec<u8> {
+    let graph = serde_json::json!({
+        "3": {"class_type": "KSampler", "inputs": {
+            "seed": 5, "steps": 3, "cfg": 4.5, "sampler_name": "euler", "scheduler": "karras", "denoise": 1,
+            "model": ["4", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0]}},
+        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "gone.safetensors"}},
+        "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a star, flat style", "clip": ["4", 1]}},
+        "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["4", 1]}}
+    });
+    let text = [&b"prompt\0"[..], graph.to_string().as_bytes()].concat();
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (kind, data) in [(b"tEXt", &text[..]), (b"IEND", b"")] {
+        png.extend((data.len() as u32).to_be_bytes());
+        png.extend([&kind[..], data, &[0; 4]].concat());
+    }
+    png
+}
+
+#[test]
+fn settings_from_another_program_s_picture_are_drawn_and_what_is_lacking_is_said() {
+    let home = tempfile::tempdir().unwrap();
+    easel::files::atomic_write(&home.path().join("comfy.png"), &comfyui()).unwrap();
+    let words = [
+        "generate",
+        "--settings-from=comfy.png",
+        "--steps=2",
+        "--upscale=none",
+        "--device=cpu",
+    ];
+    let done = finish(home.path(), &[&words[..], &["--output=drawn.png"]].concat());
+    assert_eq!(text(&done.stdout), "drawn.png\n", "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("the model gone, which is in none"),
+        "{}",
+        text(&done.stderr)
+    );
+    let drawn = output::read_recipe(&home.path().join("drawn.png"))
+        .unwrap()
+        .unwrap();
+    let settings = drawn.settings.unwrap();
+    assert_eq!(settings.prompt, "a star, flat style");
+    assert_eq!(settings.negative_prompt, "blurry");
+    assert_eq!(
+        (settings.seed, settings.steps, settings.guidance_scale),
+        (5, 2, 4.5)
+    );
+    assert_eq!(
+        (settings.sampler, settings.schedule),
+        (SamplerId::Euler, ScheduleId::Karras)
+    );
+    assert_eq!(settings.seeding.mode, SeedMode::ComfyUi);
+
+    // Easel's own, in the JSON of scripts.
+    let words = [
+        "generate",
+        "--settings-from=drawn.png",
+        "--device=cpu",
+        "--output=again.png",
+        "--json",
+    ];
+    let done = finish(home.path(), &words);
+    let first: serde_json::Value =
+        serde_json::from_str(text(&done.stdout).lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["event"], &first["program"]),
+        (&"settings".into(), &"Easel".into())
+    );
+    let pixels = |name| output::open_picture(&home.path().join(name)).unwrap();
+    assert_eq!(pixels("again.png"), pixels("drawn.png"));
+
+    let done = finish(home.path(), &["generate", "--settings-from=none.png"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(
+        text(&done.stderr).starts_with("Reading none.png failed"),
+        "{}",
+        text(&done.stderr)
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::state::{
 use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::ModelCard;
+use crate::worker;
 use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
 
 /// Time a frame may spend on events; what is left waits for the next frame.
@@ -267,7 +268,8 @@ impl App {
 
     fn on_opened(&mut self, ctx: &Context, path: PathBuf, mut opened: OpenedPicture) {
         if let Some(recipe) = &mut opened.recipe {
-            recipe.look_up(&self.state.models.found);
+            let models = &self.state.models;
+            worker::look_up(recipe, &models.found, &models.add_ons);
         }
         self.textures.set_opened(ctx, &path, &opened.pixels);
         if let Some(recipe) = &opened.recipe {

@@ -28,6 +28,8 @@ Examples:
       Four pictures, seeds 7 to 10, into the folder cats.
   easel generate \"a star\" --output star.webp --steps 30 --guidance 5 --sampler euler_a
       Exactly this file; its ending chooses PNG, JPEG or WebP.
+  easel generate --settings-from old.png --seed 8
+      As the picture was drawn, whichever program drew it, with another seed.
   easel generate \"a bear\" --json | while read -r line; do echo \"$line\"; done
       For scripts: what happens, one JSON object a line.
 
@@ -35,6 +37,7 @@ Standard output holds the path of each saved picture, one a line; everything els
 error. Ctrl-C stops after the current step; a second Ctrl-C stops at once.
 
 With --json, each line of standard output is an object with a key \"event\":
+  settings  path, program, notes               with --settings-from
   loading   model, fraction                    the model is being read (0 to 1)
   model     name, device, dtype, notes         the model is ready
   started   model, seeds, steps, width, height, output_width, output_height
@@ -78,16 +81,17 @@ pub enum Command {
 #[command(after_help = GENERATE_EXAMPLES)]
 pub struct Generate {
     /// What to draw, in quotes
-    pub prompt: String,
+    #[arg(required_unless_present = "settings_from")]
+    pub prompt: Option<String>,
+
+    /// Take the settings that a picture carries, of Easel or of another program; what is said beside
+    /// them wins
+    #[arg(long, value_name = "IMAGE")]
+    pub settings_from: Option<PathBuf>,
 
     /// What to keep out of the picture
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub negative: String,
+    #[arg(long, value_name = "TEXT")]
+    pub negative: Option<String>,
 
     /// A model folder or file; left out: the small model that comes with Easel
     #[arg(long, value_name = "PATH")]
@@ -127,9 +131,10 @@ pub struct Generate {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Whose noise grows from the seed: choose the program whose pictures are to be drawn again
-    #[arg(long, value_name = "NAME", default_value = "diffusers", value_parser = seed_mode())]
-    pub seed_mode: SeedMode,
+    /// Whose noise grows from the seed, diffusers' where nothing is said: choose the program whose
+    /// pictures are to be drawn again
+    #[arg(long, value_name = "NAME", value_parser = seed_mode())]
+    pub seed_mode: Option<SeedMode>,
 
     /// A second seed whose noise is mixed in; counts on with --count, where the first one stays
     #[arg(long, value_name = "N", requires = "variation_strength")]
@@ -173,8 +178,8 @@ pub struct Generate {
 
     /// Enlarge the finished picture: auto (as the model says), none, or the file of a network
     /// (Real-ESRGAN compact)
-    #[arg(long, value_name = "auto|none|PATH", default_value = "auto", value_parser = upscale)]
-    pub upscale: Upscale,
+    #[arg(long, value_name = "auto|none|PATH", value_parser = upscale)]
+    pub upscale: Option<Upscale>,
 
     /// What computes: auto takes the graphics card where one works
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = device())]
@@ -258,39 +263,44 @@ pub enum Output {
 }
 
 impl Generate {
-    /// The request, as the window would word it.
-    pub fn request(&self) -> GenerationRequest {
+    /// The request, as the window would word it: what is said over `base`, a picture's settings.
+    pub fn request(&self, base: GenerationRequest) -> GenerationRequest {
+        let loras = if self.lora.is_empty() {
+            base.loras
+        } else {
+            self.lora.clone()
+        };
         GenerationRequest {
-            prompt: self.prompt.clone(),
-            negative_prompt: self.negative.clone(),
-            model: self.model.clone(),
-            vae: self.vae.clone(),
-            loras: self.lora.clone(),
-            steps: self.steps,
-            guidance_scale: self.guidance,
-            guidance_rescale: self.guidance_rescale,
-            guidance_interval: self.guidance_interval,
-            clip_skip: self.clip_skip,
-            width_px: self.width,
-            height_px: self.height,
-            seed: self.seed,
+            prompt: self.prompt.clone().unwrap_or(base.prompt),
+            negative_prompt: self.negative.clone().unwrap_or(base.negative_prompt),
+            model: self.model.clone().or(base.model),
+            vae: self.vae.clone().or(base.vae),
+            loras,
+            steps: self.steps.or(base.steps),
+            guidance_scale: self.guidance.or(base.guidance_scale),
+            guidance_rescale: self.guidance_rescale.or(base.guidance_rescale),
+            guidance_interval: self.guidance_interval.or(base.guidance_interval),
+            clip_skip: self.clip_skip.or(base.clip_skip),
+            width_px: self.width.or(base.width_px),
+            height_px: self.height.or(base.height_px),
+            seed: self.seed.or(base.seed),
             seeding: Seeding {
-                mode: self.seed_mode,
-                variation_seed: self.variation_seed,
-                variation_strength: self.variation_strength,
-                resize_from: self.seed_resize,
-                ensd: self.ensd,
-                batch_index: None,
+                mode: self.seed_mode.unwrap_or(base.seeding.mode),
+                variation_seed: self.variation_seed.or(base.seeding.variation_seed),
+                variation_strength: self.variation_strength.or(base.seeding.variation_strength),
+                resize_from: self.seed_resize.or(base.seeding.resize_from),
+                ensd: self.ensd.or(base.seeding.ensd),
+                batch_index: base.seeding.batch_index,
             },
-            count: self.count,
-            batch_size: None,
-            sampler: self.sampler,
-            schedule: self.schedule,
+            count: self.count.or(base.count),
+            batch_size: base.batch_size,
+            sampler: self.sampler.or(base.sampler),
+            schedule: self.schedule.or(base.schedule),
             tuning: Tuning {
-                eta: self.eta,
-                ..Tuning::default()
+                eta: self.eta.or(base.tuning.eta),
+                ..base.tuning
             },
-            upscale: self.upscale.clone(),
+            upscale: self.upscale.clone().unwrap_or(base.upscale),
             device: self.device,
             dtype: self.dtype,
         }

@@ -5,17 +5,13 @@ use std::path::Path;
 use serde_json::json;
 
 use super::report::Streams;
-use crate::error::{Error, Result};
-use crate::output;
+use crate::error::Result;
 
 /// Writes the settings of a picture to standard output and the notes to standard error.
 ///
 /// Errors: where the picture cannot be read, or carries no settings.
 pub fn info(image: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
-    let recipe = output::read_recipe(image)?.ok_or_else(|| Error::Picture {
-        path: image.to_path_buf(),
-        why: "it carries no settings that Easel understands".to_owned(),
-    })?;
+    let recipe = super::settings_from::read(image)?;
     if as_json {
         to.out(json!({
             "path": image.to_string_lossy(),

@@ -9,6 +9,7 @@ mod info;
 mod inspect;
 mod models;
 mod report;
+mod settings_from;
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +24,11 @@ pub use info::info;
 pub use inspect::inspect;
 pub use models::models;
 pub use report::{Reporter, Streams, failure_line};
+pub use settings_from::settings_from;
 
 use crate::error::{Error, Result};
 use crate::paths;
+use crate::request::GenerationRequest;
 use crate::settings::{self, Settings};
 use crate::worker::message::{Failure, Job, JobId, Preview, PreviewSlot};
 use crate::worker::{self, Handle, WorkerConfig};
@@ -132,13 +135,21 @@ fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Ou
     let handle = start_worker(wake)?;
     // Set once, here: nobody else has it.
     let _ = slot.set(handle.previews().clone());
+    let mut reporter = reporter(arguments, std::io::stderr().is_terminal());
+    let settings = window_settings();
+    let base = match &arguments.settings_from {
+        Some(image) => {
+            let folders = settings.model_folders.clone();
+            settings_from(image, folders, &handle, &reporter, to)?
+        }
+        None => GenerationRequest::default(),
+    };
+    let job = job(arguments, settings, base);
     let session = Session {
         handle: &handle,
         previews,
         interrupts: interrupts()?,
     };
-    let mut reporter = reporter(arguments, std::io::stderr().is_terminal());
-    let job = job(arguments);
     generate(
         job,
         arguments.preview.as_deref(),
@@ -149,12 +160,11 @@ fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Ou
 }
 
 /// The job of a command line, with the window's own places for what it does not say.
-fn job(arguments: &Generate) -> Job {
-    let settings = window_settings();
+fn job(arguments: &Generate, settings: Settings, base: GenerationRequest) -> Job {
     let (save_to, format) = arguments.target(settings.pictures_folder(), settings.format);
     Job {
         id: JobId(1),
-        request: arguments.request(),
+        request: arguments.request(base),
         save_to,
         format,
         latents_to: arguments.save_latents.clone(),

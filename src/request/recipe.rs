@@ -2,7 +2,7 @@
 //!
 //! Made by `output/metadata`; shown by the window and printed by `easel info`.
 
-use super::{GenerationRequest, ModelCard, PictureSettings};
+use super::{GenerationRequest, PictureSettings};
 
 /// The settings that a picture file carries.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,31 +19,6 @@ pub struct Recipe {
     pub files: NamedFiles,
     /// What the picture names and Easel lacks, one sentence each.
     pub notes: Vec<String>,
-}
-
-impl Recipe {
-    /// Looks for the files that the picture names among those of this machine: a model that is found is
-    /// asked for, one that is not is noted.
-    pub fn look_up(&mut self, models: &[ModelCard]) {
-        if let Some(file) = self.files.model.take() {
-            match models.iter().find(|card| file.is_called(&card.name)) {
-                Some(card) => {
-                    self.request.model.clone_from(&card.path);
-                    self.notes.retain(|note| !note.starts_with(MODEL_LAY_AT));
-                }
-                // Of a picture that Easel drew, its place was noted when it was read.
-                None if self.settings.is_some() => {}
-                None => self.notes.push(format!(
-                    "It was drawn with the model {file}, which is in none of the model folders."
-                )),
-            }
-        }
-        if let (Some(file), None) = (self.files.vae.take(), &self.settings) {
-            self.notes.push(format!(
-                "It was drawn with the VAE {file}; choose that VAE to draw the same picture."
-            ));
-        }
-    }
 }
 
 /// How the note begins of a picture that Easel drew with a model that is no longer there.
@@ -71,12 +46,6 @@ pub struct NamedFile {
 const ENDINGS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf"];
 
 impl NamedFile {
-    /// Whether a file here is named so; programs differ in capitals.
-    fn is_called(&self, name: &str) -> bool {
-        !self.name.is_empty()
-            && self.name.to_lowercase() == Self::new(name, None).name.to_lowercase()
-    }
-
     /// `name`: as a program writes it, perhaps with folders of either system and an ending.
     pub fn new(name: &str, hash: Option<&str>) -> Self {
         let file = name.rsplit(['/', '\\']).next().unwrap_or(name).trim();

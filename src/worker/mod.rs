@@ -12,6 +12,7 @@ mod hashes;
 mod inspect;
 mod job;
 mod library;
+mod lookup;
 pub mod message;
 mod model_hash;
 mod watch;
@@ -25,6 +26,7 @@ use crossbeam_channel::{Sender, bounded};
 pub use crate::families::Inspection;
 pub use handle::{Cancelled, Ends, Handle, channel};
 pub use inspect::{Inspected, inspect};
+pub use lookup::look_up;
 
 use crate::error::{Error, Result};
 use crate::output;

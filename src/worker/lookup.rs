@@ -1,0 +1,178 @@
+//! Finds on this machine the files that a picture of another program, or of another machine, names.
+//!
+//! A model is known by its hash, where both are known, else by its name; a VAE and LoRAs by their names,
+//! as prompts call them. What is not here is noted.
+
+use crate::prompt::networks;
+use crate::request::{AddOn, AddOnKind, MODEL_LAY_AT, ModelCard, NamedFile, Recipe};
+
+/// Puts the model and the VAE that `recipe` names into its request, where they are among `models` and
+/// `add_ons`, and notes what is not there, LoRAs of its prompt too.
+pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
+    let files = std::mem::take(&mut recipe.files);
+    if let Some(file) = &files.model {
+        look_up_model(recipe, file, models);
+    }
+    if let Some(file) = &files.vae {
+        match add_on(add_ons, AddOnKind::Vae, &file.name) {
+            Some(vae) => recipe.request.vae = Some(vae.path.clone()),
+            None => recipe.notes.push(format!(
+                "It was drawn with the VAE {file}, which is in none of the model folders; the model's own is used."
+            )),
+        }
+    }
+    for lora in networks::loras(&recipe.request.prompt) {
+        if add_on(add_ons, AddOnKind::Lora, &lora.name).is_none() {
+            let name = lora.name;
+            recipe.notes.push(format!(
+                "Its prompt names the LoRA {name}, which is in none of the model folders: put its file there, or take <lora:{name}> out."
+            ));
+        }
+    }
+}
+
+fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {
+    let hash = file.hash.as_deref();
+    let by_hash = models.iter().find(|card| {
+        let known = card.sha256.as_deref().zip(hash);
+        known.is_some_and(|(known, hash)| known.starts_with(hash))
+    });
+    let by_name = || models.iter().find(|card| same(&file.name, &card.name));
+    let Some(card) = by_hash.or_else(by_name) else {
+        // Of a picture that Easel drew, its place was noted when it was read.
+        if recipe.settings.is_none() {
+            recipe.notes.push(format!(
+                "It was drawn with the model {file}, which is in none of the model folders; another model draws another picture."
+            ));
+        }
+        return;
+    };
+    recipe.request.model.clone_from(&card.path);
+    recipe.notes.retain(|note| !note.starts_with(MODEL_LAY_AT));
+    if let (None, Some(hash), Some(_)) = (by_hash, hash, &card.sha256) {
+        recipe.notes.push(format!(
+            "The model {} here is another file than the one it was drawn with ({hash}).",
+            card.name
+        ));
+    }
+}
+
+fn add_on<'a>(add_ons: &'a [AddOn], kind: AddOnKind, name: &str) -> Option<&'a AddOn> {
+    let mut of_kind = add_ons.iter().filter(|add_on| add_on.kind == kind);
+    of_kind.find(|add_on| same(name, &add_on.name))
+}
+
+/// Programs differ in capitals, and in whether a name has the file's ending.
+fn same(wanted: &str, name: &str) -> bool {
+    let name = NamedFile::new(name, None).name;
+    !wanted.is_empty() && wanted.to_lowercase() == name.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::request::{ModelDefaults, NamedFiles, SamplerId, ScheduleId};
+
+    fn card(name: &str, sha256: Option<&str>) -> ModelCard {
+        ModelCard {
+            path: Some(PathBuf::from(format!("models/{name}"))),
+            name: name.to_owned(),
+            description: String::new(),
+            family: String::new(),
+            size_bytes: 0,
+            picture: None,
+            sha256: sha256.map(str::to_owned),
+            defaults: ModelDefaults {
+                steps: 20,
+                guidance_scale: 7.0,
+                sampler: SamplerId::Euler,
+                schedule: ScheduleId::Model,
+                width_px: 512,
+                height_px: 512,
+                upscaler: None,
+            },
+            latent_factor: 8,
+            chunk_tokens: 75,
+            examples: Vec::new(),
+            concepts: Vec::new(),
+            styles: Vec::new(),
+            backgrounds: Vec::new(),
+        }
+    }
+
+    fn add_on(kind: AddOnKind, name: &str) -> AddOn {
+        AddOn {
+            kind,
+            name: name.to_owned(),
+            path: PathBuf::from(format!("add-ons/{name}")),
+            size_bytes: 0,
+            picture: None,
+        }
+    }
+
+    fn found(model: NamedFile, models: &[ModelCard]) -> (Option<PathBuf>, String) {
+        let mut recipe = Recipe {
+            files: NamedFiles {
+                model: Some(model),
+                ..NamedFiles::default()
+            },
+            ..Recipe::default()
+        };
+        look_up(&mut recipe, models, &[]);
+        (recipe.request.model, recipe.notes.join("\n"))
+    }
+
+    #[test]
+    fn a_model_is_found_by_its_hash_before_its_name() {
+        let models = [
+            card("Dreamshaper_8", Some("ffff00001111")),
+            card("renamed", Some("879db523c30d3b90")),
+        ];
+        let path = |name: &str| Some(PathBuf::from(format!("models/{name}")));
+        let named = |hash| NamedFile::new("SD1/dreamshaper_8.safetensors", hash);
+        assert_eq!(
+            found(named(Some("879DB523C3")), &models),
+            (path("renamed"), String::new())
+        );
+        assert_eq!(
+            found(named(None), &models),
+            (path("Dreamshaper_8"), String::new())
+        );
+        let (model, notes) = found(named(Some("0123456789")), &models);
+        assert_eq!(model, path("Dreamshaper_8"));
+        assert!(notes.contains("another file"), "{notes}");
+        let (model, notes) = found(NamedFile::new("other", None), &models);
+        assert_eq!(model, None);
+        assert!(
+            notes.contains("the model other, which is in none"),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn a_vae_and_loras_are_found_by_their_names() {
+        let mut recipe = Recipe {
+            files: NamedFiles {
+                vae: Some(NamedFile::new("kl-f8.ckpt", None)),
+                ..NamedFiles::default()
+            },
+            ..Recipe::default()
+        };
+        recipe.request.prompt = "a <lora:ink:0.5> <lora:gone:1>".to_owned();
+        let add_ons = [
+            add_on(AddOnKind::Lora, "ink"),
+            add_on(AddOnKind::Vae, "gone"),
+            add_on(AddOnKind::Vae, "kl-f8"),
+        ];
+        look_up(&mut recipe, &[], &add_ons);
+        assert_eq!(recipe.request.vae, Some(PathBuf::from("add-ons/kl-f8")));
+        assert_eq!(recipe.notes.len(), 1);
+        assert!(
+            recipe.notes[0].contains("the LoRA gone"),
+            "{:?}",
+            recipe.notes
+        );
+    }
+}
