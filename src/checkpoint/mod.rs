@@ -1,7 +1,7 @@
 //! Model files to named tensors.
 //!
 //! The first station of a model on its way to the networks: [`find_weights`] names the files of a
-//! folder, [`headers`] tells what they hold without reading it, [`load`] brings them onto a device
+//! folder, [`headers`] tells what they hold without reading it, [`load()`] brings them onto a device
 //! and [`load_pieces`] does so under other names.
 //! Nothing here knows a network, and nothing in a file is executed.
 

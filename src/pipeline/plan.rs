@@ -15,8 +15,8 @@ use crate::schedule::{self, Schedule};
 const MAX_COUNT: u32 = 1000;
 /// The latents of a picture of this size fit into memory many times.
 const MAX_RESIZE_PX: u32 = 16_384;
-/// The noise of the pictures before is drawn too.
-const MAX_BATCH: u32 = 4096;
+/// The noise of the pictures before is gone through too.
+const MAX_BATCH: u32 = 1024;
 /// Values of latents' area that are drawn together: 16 of the starter's pictures, one of 512 px.
 const BATCH_AREA_CPU: u32 = 64 * 64;
 const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;

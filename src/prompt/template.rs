@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 200_000;
 /// The lists that wildcards are drawn from.
 pub trait Lists {
     /// The lines of all lists whose name (`colours`, `animals/birds`) matches the pattern; `*` and
-    /// `?` stand for letters of a name ([`matches`]). Sorted, each once; none: there is no such list.
+    /// `?` stand for letters of a name ([`matches()`]). Sorted, each once; none: there is no such list.
     fn values(&self, pattern: &str) -> Vec<String>;
 }
 

@@ -56,7 +56,7 @@ impl Picture {
     fn first(&self, count: usize) -> Vec<f32> {
         let mut stream = Stream::new(self.seed);
         for _ in 0..self.index {
-            stream.randn(count);
+            stream.skip(count);
         }
         stream.randn(count)
     }

@@ -39,6 +39,32 @@ impl Stream {
         values
     }
 
+    /// Goes on as [`Self::randn`] of so many values would, without working them out.
+    pub(super) fn skip(&mut self, count: usize) {
+        if count < BLOCK {
+            self.randn(count);
+            return;
+        }
+        let tail = if count.is_multiple_of(BLOCK) {
+            0
+        } else {
+            BLOCK
+        };
+        for _ in 0..count + tail {
+            self.engine.next_u32();
+        }
+    }
+
+    /// The last `count` values of `torch.randn(before + count)`.
+    pub(super) fn randn_end(&mut self, before: usize, count: usize) -> Vec<f32> {
+        let in_blocks = before.is_multiple_of(BLOCK) && count.is_multiple_of(BLOCK);
+        if in_blocks && count > 0 {
+            self.skip(before);
+            return self.randn(count);
+        }
+        self.randn(before + count).split_off(before)
+    }
+
     /// 24 bits, in `0..1`.
     fn uniform(&mut self) -> f32 {
         (self.engine.next_u32() & ((1 << 24) - 1)) as f32 / (1 << 24) as f32
@@ -78,5 +104,29 @@ fn box_muller(block: &mut [f32]) {
         let theta = f64::from((2.0 * PI) as f32 * *second);
         *first = radius * theta.cos() as f32;
         *second = radius * theta.sin() as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipping_goes_on_where_drawing_would() {
+        for count in [0, 1, 7, 16, 31, 32, 100] {
+            let (mut drawn, mut skipped) = (Stream::new(9), Stream::new(9));
+            drawn.randn(count);
+            skipped.skip(count);
+            assert_eq!(drawn.randn(40), skipped.randn(40), "{count}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_tensor_is_the_same_as_drawn_whole() {
+        for (before, count) in [(0, 16), (16, 48), (20, 12), (3, 4), (64, 17), (32, 0)] {
+            let whole = Stream::new(4).randn(before + count);
+            let end = Stream::new(4).randn_end(before, count);
+            assert_eq!(end, whole[before..], "{before} {count}");
+        }
     }
 }

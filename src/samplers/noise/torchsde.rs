@@ -139,9 +139,7 @@ impl TorchSdeTree {
         match self.noise {
             HalfNoise::Card => Philox::new(seed.into()).randn(0, count),
             HalfNoise::Torch { pictures_before } => {
-                let before = pictures_before * count;
-                let mut values = Stream::new(seed.into()).randn(before + count);
-                values.split_off(before)
+                Stream::new(seed.into()).randn_end(pictures_before * count, count)
             }
         }
     }
