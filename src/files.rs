@@ -1,6 +1,6 @@
 //! Writing files so that a crash or a full disk never leaves half of one.
 
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -151,7 +151,16 @@ impl FileHasher {
 ///
 /// Errors: [`Error::Io`] ("Reading") with the path.
 pub fn sha256_hex(path: &Path) -> Result<String> {
+    sha256_hex_from(path, 0)
+}
+
+/// The sha256 of a file from byte `begin` on.
+///
+/// Errors: [`Error::Io`] ("Reading") with the path.
+pub fn sha256_hex_from(path: &Path, begin: u64) -> Result<String> {
     let mut hasher = FileHasher::open(path)?;
+    let skipped = hasher.file.seek(SeekFrom::Start(begin));
+    skipped.map_err(|source| Error::io("Reading", path, source))?;
     loop {
         if let Some(hash) = hasher.advance()? {
             return Ok(hash);

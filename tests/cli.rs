@@ -14,9 +14,9 @@ use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Sessio
 use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat,
-    PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId, SeedMode,
-    Seeding, Tuning, Upscale,
+    AddOnHashes, DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice,
+    PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId,
+    SeedMode, Seeding, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -41,6 +41,8 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--vae=some/vae.safetensors",
         "--lora=a/style.safetensors:0.8",
         "--lora=c:/plain.safetensors",
+        "--embedding=bad-hands.pt",
+        "--embedding=a/toy.bin",
         "--guidance=5.5",
         "--guidance-rescale=0.7",
         "--clip-skip=2",
@@ -68,6 +70,8 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         model: Some(PathBuf::from("some/model")),
         steps: Some(30),
         vae: Some(PathBuf::from("some/vae.safetensors")),
+        embeddings: vec!["bad-hands.pt".into(), "a/toy.bin".into()],
+        hashes: AddOnHashes::default(),
         loras: [("a/style.safetensors", 0.8), ("c:/plain.safetensors", 1.0)]
             .map(|(path, weight)| LoraChoice {
                 path: path.into(),
@@ -254,6 +258,8 @@ fn settings(seed: u64) -> PictureSettings {
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
+        embeddings: Vec::new(),
+        hashes: AddOnHashes::default(),
         seed,
         seeding: Seeding::default(),
         sampler: SamplerId::DpmPp2m,

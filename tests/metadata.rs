@@ -14,9 +14,9 @@ use std::process::Command;
 use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
-    GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, PictureSettings, Pixels,
-    SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning,
-    Upscale,
+    AddOnHashes, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, PictureSettings,
+    Pixels, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding,
+    Tuning, Upscale,
 };
 use proptest::prelude::*;
 
@@ -38,6 +38,8 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
+        embeddings: Vec::new(),
+        hashes: AddOnHashes::default(),
         seed: 1234,
         seeding: Seeding::default(),
         sampler: SamplerId::DpmPp2m,
@@ -976,6 +978,11 @@ prop_compose! {
                 .iter()
                 .map(|path| LoraChoice { path: path.into(), weight: f64::from(rescale) / 7.0 })
                 .collect(),
+            embeddings: vae.iter().map(PathBuf::from).collect(),
+            hashes: AddOnHashes {
+                loras: vae.iter().map(|name| (name.clone(), format!("{seed:012x}"))).collect(),
+                ..AddOnHashes::default()
+            },
             vae_path: vae.map(PathBuf::from),
             seed,
             seeding: Seeding {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Reference, compare, data};
 use drawing::{draw, root};
-use easel::families::{Family, ModelFiles, Part, StableDiffusion};
+use easel::families::{Family, Lora, ModelFiles, Part, StableDiffusion};
 use easel::models::layers::embed_guidance_scale;
 use easel::models::unet::{Added, Conditioning};
 use easel::pipeline::GenerationPlan;
@@ -269,6 +269,42 @@ fn a_folder_of_sdxl_draws_what_diffusers_draws() {
     let files = ModelFiles::open(&own).unwrap();
     assert_eq!(files.card(false).unwrap().family, "Stable Diffusion XL");
     check_base(&case, &reference, &files);
+}
+
+/// kohya's names for SDXL, of the UNet and both text encoders; the pair that embeddings for SDXL are.
+#[test]
+fn a_lora_and_an_embedding_for_sdxl_change_what_they_change_in_diffusers() {
+    let (case, _) = Case::read("sdxl");
+    let reference = Reference::read(&data("xl/add_ons.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = loaded(&ModelFiles::open(&case.write(folder.path())).unwrap());
+    let request = GenerationRequest {
+        steps: Some(4),
+        ..case.request()
+    };
+    let without = latents(&mut model, &request);
+    let lora = Lora {
+        path: data("xl/lora.safetensors"),
+        unet_weight: 0.7,
+        text_encoder_weight: 0.7,
+    };
+    let notes = model.set_loras(&[lora]).unwrap();
+    assert_eq!(notes, Vec::<String>::new());
+    let got = latents(&mut model, &request);
+    let expected = reference.get("lora_latents");
+    compare("LoRA", &got, expected, LATENTS_TOLERANCE);
+    model.set_loras(&[]).unwrap();
+    assert!(latents(&mut model, &request).equal(&without));
+    model
+        .set_embeddings(&[], &[data("xl/pair.safetensors")])
+        .unwrap();
+    let _no_grad = tch::no_grad_guard();
+    let (prompt, _) = model
+        .encode_prompts("a horse, pair of them", "", 1)
+        .unwrap();
+    compare("pair", &prompt.states, reference.get("pair"), TOLERANCE);
+    let pooled = prompt.pooled.unwrap();
+    compare("pooled", &pooled, reference.get("pair_pooled"), TOLERANCE);
 }
 
 /// SSD-1B's and Vega's way: layers of different depths, no attention in the middle.

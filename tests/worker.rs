@@ -522,3 +522,112 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn what_a_picture_was_drawn_with_is_named_in_it_by_a1111s_hashes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data");
+    let models = folder.path().join("models");
+    let copy = |from: &str, to: &str| {
+        let to = models.join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(data.join(from), &to).unwrap();
+        to
+    };
+    let lora = copy(
+        "starter/lora_peft.safetensors",
+        "Lora/pixel art.safetensors",
+    );
+    let embedding = copy("embeddings/fancy-style.pt", "embeddings/fancy-style.pt");
+    let worker = worker();
+    let mut id = 0;
+    let mut draw = |request: GenerationRequest| {
+        id += 1;
+        let Command::Generate(mut job) = job(id, folder.path(), request) else {
+            panic!("not a drawing job");
+        };
+        job.model_folders = vec![models.clone()];
+        worker.send(Command::Generate(job)).unwrap();
+        until_end(&worker, id)
+    };
+    let request = GenerationRequest {
+        prompt: "a star<lora:pixel art:0.8>".to_owned(),
+        negative_prompt: "Fancy-Style".to_owned(),
+        ..request(2)
+    };
+    let drawn = pictures(&draw(request.clone())).remove(0);
+    let bytes = std::fs::read(&lora).unwrap();
+    let begin = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors = folder.path().join("tensors");
+    std::fs::write(&tensors, &bytes[begin..]).unwrap();
+    let hash = |path: &Path| easel::files::sha256_hex(path).unwrap()[..12].to_owned();
+    let hashes = &drawn.settings.hashes;
+    let (of_lora, of_embedding) = (hash(&tensors), hash(&embedding));
+    assert_eq!(hashes.loras["pixel art"], of_lora);
+    assert_eq!(hashes.embeddings["fancy-style"], of_embedding);
+    let text = easel::output::infotext(&drawn.settings);
+    for said in [
+        format!("Lora hashes: \"pixel art: {of_lora}\""),
+        format!("TI hashes: \"fancy-style: {of_embedding}\""),
+        format!("\"embed:fancy-style\":\"{}\"", &of_embedding[..10]),
+    ] {
+        assert!(text.contains(&said), "{said} is not in {text}");
+    }
+    let read = easel::output::read_recipe(drawn.path.as_deref().unwrap()).unwrap();
+    assert_eq!(read.unwrap().settings.unwrap().hashes, *hashes);
+    // Without the embedding's file its name is words, and another picture comes.
+    std::fs::remove_file(&embedding).unwrap();
+    let words = pictures(&draw(request)).remove(0);
+    assert!(words.settings.hashes.embeddings.is_empty());
+    assert_ne!(words.pixels, drawn.pixels);
+}
+
+#[test]
+fn a_lora_is_found_by_the_hash_or_the_name_that_it_was_trained_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/reference/data/starter/lora_peft.safetensors");
+    let bytes = std::fs::read(&source).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut json: serde_json::Value = serde_json::from_slice(&bytes[8..header]).unwrap();
+    json["__metadata__"] = serde_json::json!({
+        "ss_output_name": "pixels_v2", "sshs_model_hash": "0123456789abcdef",
+    });
+    let json = json.to_string();
+    let length = (json.len() as u64).to_le_bytes();
+    let lora = [&length, json.as_bytes(), &bytes[header..]].concat();
+    std::fs::write(folder.path().join("renamed.safetensors"), lora).unwrap();
+    let worker = worker();
+    let mut id = 0;
+    let mut draw = |name: &str, hash: &str| {
+        id += 1;
+        let mut request = GenerationRequest {
+            prompt: format!("a star<lora:{name}:0.8>"),
+            ..request(2)
+        };
+        request
+            .hashes
+            .loras
+            .insert(name.to_owned(), hash.to_owned());
+        let Command::Generate(mut job) = job(id, folder.path(), request) else {
+            panic!("not a drawing job");
+        };
+        job.model_folders = vec![folder.path().to_path_buf()];
+        worker.send(Command::Generate(job)).unwrap();
+        until_end(&worker, id)
+    };
+    let by_file = pictures(&draw("renamed", "")).remove(0);
+    assert_eq!(by_file.settings.hashes.loras["renamed"], "0123456789ab");
+    for (name, hash) in [("pixels_v2", "ffffffffffff"), ("gone", "0123456789ab")] {
+        let found = pictures(&draw(name, hash)).remove(0);
+        assert_eq!(found.pixels, by_file.pixels, "{name}");
+    }
+    let events = draw("gone", "ffffffffffff");
+    let Some(Event::Failed { failure, .. }) = events.last() else {
+        panic!("{events:?}");
+    };
+    assert!(
+        failure.message.contains("gone (hash ffffffffffff)"),
+        "{failure:?}"
+    );
+}

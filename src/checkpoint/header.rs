@@ -119,16 +119,9 @@ pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let failed = |source| Error::io("Reading", path, source);
     let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    let mut size = [0; 8];
-    if length < size.len() as u64 {
+    let Some(bytes) = header_bytes(&mut file).map_err(failed)? else {
         return Ok(BTreeMap::new());
-    }
-    file.read_exact(&mut size).map_err(failed)?;
-    let bytes = u64::from_le_bytes(size);
-    if torch_file::is_one(size) || bytes > MAX_HEADER_BYTES || bytes > length - 8 {
-        return Ok(BTreeMap::new());
-    }
+    };
     // At most the length of the file and 100 MB: checked above.
     let mut text = Vec::new();
     file.take(bytes).read_to_end(&mut text).map_err(failed)?;
@@ -140,6 +133,30 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     let Words { words } = serde_json::from_slice(&text)
         .map_err(|error| Error::model(path, format!("its header cannot be read: {error}")))?;
     Ok(words)
+}
+
+/// Where the tensors of a safetensors file begin; `None` for another file.
+///
+/// Errors: [`Error::Io`].
+pub fn tensors_begin(path: &Path) -> Result<Option<u64>> {
+    let failed = |source| Error::io("Reading", path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    Ok(header_bytes(&mut file)
+        .map_err(failed)?
+        .map(|bytes| 8 + bytes))
+}
+
+/// The length of a safetensors file's header, which begins at byte 8; `None` for another file.
+fn header_bytes(file: &mut File) -> std::io::Result<Option<u64>> {
+    let length = file.metadata()?.len();
+    let mut size = [0; 8];
+    if length < size.len() as u64 {
+        return Ok(None);
+    }
+    file.read_exact(&mut size)?;
+    let bytes = u64::from_le_bytes(size);
+    let other = torch_file::is_one(size) || bytes > MAX_HEADER_BYTES || bytes > length - 8;
+    Ok((!other).then_some(bytes))
 }
 
 /// Checks everything the header says against the file's length.

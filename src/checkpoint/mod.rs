@@ -5,6 +5,7 @@
 //! and [`load_pieces`] does so under other names.
 //! Nothing here knows a network, and nothing in a file is executed.
 
+mod embedding;
 mod find;
 mod header;
 mod load;
@@ -12,8 +13,9 @@ mod lora;
 mod pickle;
 mod torch_file;
 
+pub use embedding::{EmbeddingFile, load_embedding};
 pub use find::{find_weights, hub_name, hub_snapshot};
-pub use header::{TensorHeader, headers, metadata};
+pub use header::{TensorHeader, headers, metadata, tensors_begin};
 pub use load::{Cut, NamedTensors, Piece, load, load_pieces};
 pub use lora::{Change, Differences, LoraFile, LowRank, load_lora};
 pub use safetensors::Dtype;

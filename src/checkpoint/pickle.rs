@@ -47,6 +47,8 @@ enum Node {
     Tuple(Vec<Id>),
     /// Keys and values in turn.
     Dict(Vec<Id>),
+    /// A dictionary that is an object of torch's: its entries are those of this one.
+    Parameters(Id),
     Storage(String, Dtype),
     Tensor(PickledTensor),
     Name(Known),
@@ -70,7 +72,9 @@ fn known(module: &str, name: &str) -> Option<Known> {
     match (module, name) {
         ("torch._utils", "_rebuild_tensor_v2") => Some(Known::RebuildTensor),
         ("torch._utils", "_rebuild_parameter") => Some(Known::RebuildParameter),
-        ("collections", "OrderedDict") => Some(Known::OrderedDict),
+        ("collections", "OrderedDict")
+        // What the first textual inversions keep their vectors in.
+        | ("torch.nn.modules.container", "ParameterDict") => Some(Known::OrderedDict),
         ("torch", "DoubleStorage") => storage(Dtype::F64),
         ("torch", "FloatStorage") => storage(Dtype::F32),
         ("torch", "HalfStorage") => storage(Dtype::F16),
@@ -127,7 +131,7 @@ impl Pickled {
     /// The tensors by name: those of the whole, or of its part that training programs keep them in.
     pub fn tensors(&self) -> Vec<(&str, &PickledTensor)> {
         let whole = self.entries(self.root);
-        let part = ["state_dict", "params_ema", "params"]
+        let part = ["state_dict", "params_ema", "params", "string_to_param"]
             .iter()
             .find_map(|name| whole.iter().find(|(key, _)| key == name));
         let entries = match part {
@@ -159,6 +163,10 @@ impl Pickled {
 
     /// A dictionary's entries whose keys are texts; none of anything else.
     fn entries(&self, id: Id) -> Vec<(&str, Id)> {
+        let id = match self.nodes.get(id) {
+            Some(Node::Parameters(id)) => *id,
+            _ => id,
+        };
         let Some(Node::Dict(items)) = self.nodes.get(id) else {
             return Vec::new();
         };
@@ -225,8 +233,7 @@ impl<'a> Machine<'a> {
             b'c' | 0x93 => self.name(code)?,
             b'Q' => self.storage()?,
             b'R' | 0x81 => self.call()?,
-            // BUILD: a state for an object, of which nothing is used here.
-            b'b' => drop(self.pop()?),
+            b'b' => self.build()?,
             other => {
                 return Err(format!(
                     "the instruction {other:#04x} is not one of a file of weights"
@@ -378,6 +385,34 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         self.push(storage.ok_or("it refers to what is no storage of numbers")?);
+        Ok(())
+    }
+
+    /// A state for an object, of which only the parameters of an empty dictionary are used here.
+    fn build(&mut self) -> Result<(), String> {
+        /// An object of torch's has about twenty; more are not looked through.
+        const MAX_ATTRIBUTES: usize = 64;
+        let state = self.pop()?;
+        let Some(Node::Dict(attributes)) = self.nodes.get(state) else {
+            return Ok(());
+        };
+        let is_parameters = |pair: &&[Id]| match pair {
+            [name, _] => {
+                matches!(self.nodes.get(*name), Some(Node::Text(name)) if name == "_parameters")
+            }
+            _ => false,
+        };
+        let mut attributes = attributes.chunks_exact(2).take(MAX_ATTRIBUTES);
+        let parameters = attributes
+            .find(is_parameters)
+            .and_then(|pair| pair.last())
+            .copied();
+        let object = self.stack.last().and_then(|id| self.nodes.get_mut(*id));
+        if let (Some(parameters), Some(object @ Node::Dict(_))) = (parameters, object)
+            && matches!(object, Node::Dict(items) if items.is_empty())
+        {
+            *object = Node::Parameters(parameters);
+        }
         Ok(())
     }
 

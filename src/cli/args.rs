@@ -106,6 +106,11 @@ pub struct Generate {
     #[arg(long, value_name = "PATH[:WEIGHT]", value_parser = lora)]
     pub lora: Vec<LoraChoice>,
 
+    /// An embedding (textual inversion) file that the prompts may name; may be repeated. Those in the
+    /// `embeddings` folder of a model folder need no option
+    #[arg(long, value_name = "PATH")]
+    pub embedding: Vec<PathBuf>,
+
     /// Drawing steps, 1 to 1000: more take longer and can show more detail
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub steps: Option<u32>,
@@ -270,12 +275,19 @@ impl Generate {
         } else {
             self.lora.clone()
         };
+        let embeddings = if self.embedding.is_empty() {
+            base.embeddings
+        } else {
+            self.embedding.clone()
+        };
         GenerationRequest {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative.clone().unwrap_or(base.negative_prompt),
             model: self.model.clone().or(base.model),
             vae: self.vae.clone().or(base.vae),
             loras,
+            embeddings,
+            hashes: base.hashes,
             steps: self.steps.or(base.steps),
             guidance_scale: self.guidance.or(base.guidance_scale),
             guidance_rescale: self.guidance_rescale.or(base.guidance_rescale),

@@ -5,15 +5,17 @@
 //! (`sd_hijack_clip.py`, `sd_hijack_open_clip.py`).
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Family, ModelFiles, Part};
+use super::{Embeddings, EmbeddingsRead, EncoderShape, Family, ModelFiles, Part};
 use crate::error::Result;
 use crate::models::layers::Weights;
 use crate::prompt::{networks, pieces};
 use crate::request::Emphasis;
 use crate::text::clip::CLIPTextModel;
+use crate::text::embeddings::Cut;
 use crate::text::tokenizer::{Chunk, ClipTokenizer};
 
 /// Encoded prompts that are kept: a prompt and its negative, for a few prompts back.
@@ -46,6 +48,8 @@ impl Encoded {
 
 /// A text encoder with its tokenizer.
 struct TextEncoder {
+    /// Among the model's text encoders.
+    place: usize,
     model: CLIPTextModel,
     tokenizer: ClipTokenizer,
 }
@@ -56,27 +60,49 @@ pub(super) struct Conditioner {
     family: Family,
     zeros_for_empty_prompt: bool,
     device: Device,
+    embeddings: Embeddings,
     encodings: VecDeque<(String, Encoded)>,
 }
 
 impl Conditioner {
-    pub fn new(files: &ModelFiles, device: Device) -> Self {
+    pub fn new(files: &ModelFiles, device: Device, kind: Kind) -> Self {
         Self {
             encoders: Vec::new(),
             family: files.family,
             zeros_for_empty_prompt: files.zeros_for_empty_prompt,
             device,
+            embeddings: Embeddings::new(device, kind),
             encodings: VecDeque::new(),
         }
     }
 
     /// Adds the next text encoder of `files`, whose weights these are.
     pub fn add(&mut self, files: &ModelFiles, part: Part, weights: &Weights) -> Result<()> {
-        self.encoders.push(TextEncoder {
+        let encoder = TextEncoder {
+            place: self.encoders.len(),
             model: files.build_encoder(part, weights)?,
             tokenizer: files.tokenizer_of(part)?,
+        };
+        self.embeddings.add_encoder(EncoderShape {
+            part,
+            width: encoder.model.config().hidden_size,
+            capacity: encoder.tokenizer.capacity(),
         });
+        self.encoders.push(encoder);
         Ok(())
+    }
+
+    /// Lets prompts name these embeddings; see [`Embeddings::set`].
+    pub fn set_embeddings(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<()> {
+        if self.embeddings.set(given, found)? {
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// The embeddings that prompts named since this was asked before.
+    pub fn take_embeddings_read(&self) -> EmbeddingsRead {
+        self.embeddings.take_read()
     }
 
     /// The encodings of before no longer hold: an encoder was changed.
@@ -106,7 +132,7 @@ impl Conditioner {
         let mut count = 1;
         for text in [prompt, negative] {
             for encoder in &self.encoders {
-                count = count.max(encoder.chunks(text)?.len());
+                count = count.max(encoder.chunks(text, &self.embeddings)?.len());
             }
         }
         let encoded = self.encode(prompt, count, clip_skip)?;
@@ -144,9 +170,10 @@ impl Conditioner {
 }
 
 impl TextEncoder {
-    fn chunks(&self, prompt: &str) -> Result<Vec<Chunk>> {
+    fn chunks(&self, prompt: &str, embeddings: &Embeddings) -> Result<Vec<Chunk>> {
         let pieces = pieces(&networks::without_tags(prompt), Emphasis::Original);
-        self.tokenizer.chunks(&pieces)
+        let cut: Cut<'_> = &mut |text| embeddings.cut(text);
+        self.tokenizer.chunks_with(&pieces, cut)
     }
 
     fn encode(
@@ -156,16 +183,27 @@ impl TextEncoder {
         clip_skip: u32,
         of: &Conditioner,
     ) -> Result<Encoded> {
-        let mut chunks = self.chunks(prompt)?;
+        let mut chunks = self.chunks(prompt, &of.embeddings)?;
         while chunks.len() < count {
             chunks.extend(self.tokenizer.chunks(&[])?);
         }
         let skipped = clip_skip.max(of.family.least_clip_skip()).saturating_sub(1) as usize;
         let mut states = Vec::with_capacity(count);
         let mut pooled = None;
-        for Chunk { ids, weights } in &chunks {
+        for Chunk {
+            ids,
+            weights,
+            inserted,
+        } in &chunks
+        {
             let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
-            let output = self.model.forward(&ids.f_to_device(of.device)?)?;
+            let mut vectors = Vec::with_capacity(inserted.len());
+            for place in inserted {
+                let vector = of.embeddings.vector(*place, self.place)?;
+                vectors.extend(vector.map(|vector| (place.at as i64, vector)));
+            }
+            let ids = ids.f_to_device(of.device)?;
+            let output = self.model.forward_with(&ids, &vectors)?;
             // SDXL was trained on states without the last norm.
             let layer = match of.family.is_xl() {
                 true => self.model.hidden(&output, skipped)?,

@@ -5,6 +5,7 @@
 
 mod conditioner;
 mod decoder;
+mod embeddings;
 mod family;
 mod file_kind;
 mod latent_space;
@@ -18,11 +19,13 @@ pub use crate::text::tokenizer::ClipTokenizer;
 use conditioner::Conditioner;
 pub use conditioner::Encoded;
 pub use decoder::{Decoder, PreviewBy};
+use embeddings::{Embeddings, EncoderShape};
+pub use embeddings::{EmbeddingsRead, find_embeddings};
 pub use family::Family;
 pub use file_kind::FileKind;
 use latent_space::LatentSpace;
 use lora::Attachable;
-pub use lora::{Lora, find_lora};
+pub use lora::{Lora, find_lora, find_lora_as};
 use memory::check_room;
 pub use memory::{Footprint, check_free};
 use model_files::load_tiny_vae;

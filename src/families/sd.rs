@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Attachable, Conditioner, Decoder, Encoded, Family, Footprint, Lora, ModelFiles, Part};
+use super::{
+    Attachable, Conditioner, Decoder, EmbeddingsRead, Encoded, Family, Footprint, Lora, ModelFiles,
+    Part,
+};
 use crate::error::Result;
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
@@ -63,7 +66,7 @@ impl StableDiffusion {
             let mut within = |fraction: f32| progress(from + (to - from) * fraction);
             files.load(part, device, kind, &mut within)
         };
-        let mut conditioner = Conditioner::new(files, device);
+        let mut conditioner = Conditioner::new(files, device, kind);
         let mut done = 0.0;
         for encoder in files.text_encoders.keys().copied() {
             let share = TEXT_SHARE / files.text_encoders.len() as f32;
@@ -126,6 +129,18 @@ impl StableDiffusion {
         }
         self.loras = loras.to_vec();
         Ok(notes)
+    }
+
+    /// Lets prompts name these embeddings from now on: those `given` by their path, then those `found`.
+    ///
+    /// Errors: [`Error::Model`] where a given file is none.
+    pub fn set_embeddings(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<()> {
+        self.conditioner.set_embeddings(given, found)
+    }
+
+    /// The embeddings that prompts named since this was asked before.
+    pub fn take_embeddings_read(&self) -> EmbeddingsRead {
+        self.conditioner.take_embeddings_read()
     }
 
     /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text

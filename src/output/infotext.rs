@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::names;
+use super::{hashes, names};
 use crate::request::{
     GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles, PictureSettings,
     Recipe, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
@@ -32,8 +32,9 @@ pub fn write(settings: &PictureSettings) -> String {
         }
     }
     plain.append(&mut quoted);
-    if let Some(hash) = &settings.model_hash {
-        plain.push(format!("Hashes: {}", serde_json::json!({ "model": hash })));
+    let hashes = hashes::all(settings);
+    if !hashes.is_empty() {
+        plain.push(format!("Hashes: {}", serde_json::Value::from(hashes)));
     }
     format!(
         "{}{}\n{NEGATIVE_PROMPT} {}\n{}",
@@ -117,6 +118,7 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     if settings.steps > 0 {
         fields.extend(tuning_fields(settings.sampler, &settings.tuning));
         fields.extend(seeding_fields(&settings.seeding));
+        fields.extend(hashes::fields(&settings.hashes));
     }
     fields.push(("Version", format!("{EASEL} {}", settings.version)));
     fields
@@ -403,8 +405,8 @@ const KNOWN_KEYS: &[&str] = &[
     "Denoising strength",
     "Version",
     "Hashes",
-    "Lora hashes",
-    "TI hashes",
+    hashes::LORAS,
+    hashes::EMBEDDINGS,
     "VAE",
     "VAE hash",
     "Batch size",
@@ -483,6 +485,7 @@ impl Reading {
         self.interpret_seeding(values);
         self.interpret_interval(values);
         self.name_files(values);
+        self.request.hashes = hashes::read(&|key| values.get(key));
         self.note_civitai(values);
         self.note_ways_of_drawing(values);
         self.note_the_rest(values);

@@ -7,6 +7,7 @@
 mod carried;
 mod encode;
 mod exif;
+mod hashes;
 mod history;
 mod infotext;
 mod metadata;

@@ -11,7 +11,7 @@ use super::plan::GenerationPlan;
 use super::previews::Previews;
 use super::upscale::Upscaler;
 use crate::error::{Error, Result};
-use crate::families::StableDiffusion;
+use crate::families::{EmbeddingsRead, StableDiffusion};
 use crate::request::{Pixels, Stage};
 use crate::samplers::{self, Run, Seeds, Step};
 
@@ -23,6 +23,8 @@ pub trait Watcher {
     fn closing(&self) -> bool;
     /// Whether previews are wanted.
     fn wants_previews(&self) -> bool;
+    /// The prompts are read, and named these embeddings.
+    fn prompts_read(&mut self, _read: EmbeddingsRead) {}
     /// The pictures `batch` of the job enter a stage.
     fn stage(&mut self, batch: Range<usize>, stage: Stage);
     /// `step` of the plan's steps are done for `batch`.
@@ -62,6 +64,7 @@ pub fn generate(
     );
     let (prompt, negative) =
         model.encode_prompts(&plan.prompt, &plan.negative_prompt, plan.clip_skip)?;
+    watcher.prompts_read(model.take_embeddings_read());
     let embeds = PromptEmbeds {
         prompt: &prompt,
         negative: &negative,

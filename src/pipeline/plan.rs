@@ -1,6 +1,7 @@
 //! What a request means for one model: every open question answered once, everything checked.
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::families::StableDiffusion;
@@ -28,6 +29,8 @@ pub struct GenerationPlan {
     pub negative_prompt: String,
     /// Beside those that the prompt names.
     pub loras: Vec<LoraChoice>,
+    /// Files that the prompts may name, beside those of the model folders.
+    pub embeddings: Vec<PathBuf>,
     pub steps: usize,
     pub guidance_scale: f64,
     /// 0 to 1.
@@ -119,6 +122,7 @@ impl GenerationPlan {
             prompt: request.prompt.clone(),
             negative_prompt: request.negative_prompt.clone(),
             loras: request.loras.clone(),
+            embeddings: request.embeddings.clone(),
             steps,
             guidance_scale,
             guidance_rescale,

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use add_on::{AddOn, AddOnKind};
+pub use add_on::{AddOn, AddOnHashes, AddOnKind};
 pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
 pub use recipe::{MODEL_LAY_AT, NamedFile, NamedFiles, Recipe};
@@ -43,6 +43,12 @@ pub struct GenerationRequest {
     /// LoRAs beside those that the prompt names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraChoice>,
+    /// Embedding files that prompts may name, beside those in the model folders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<PathBuf>,
+    /// What the LoRAs and embeddings are that the prompts name, where a picture says so.
+    #[serde(skip_serializing_if = "AddOnHashes::is_empty")]
+    pub hashes: AddOnHashes,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<u32>,
     /// Classifier-free guidance scale; 1 and below skips the second pass.
@@ -151,6 +157,12 @@ pub struct PictureSettings {
     /// LoRAs beside those that the prompt names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraChoice>,
+    /// Embedding files that were named by their path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub embeddings: Vec<PathBuf>,
+    /// Of the LoRAs and embeddings that it was drawn with.
+    #[serde(default, skip_serializing_if = "AddOnHashes::is_empty")]
+    pub hashes: AddOnHashes,
     pub steps: u32,
     #[serde(with = "exact")]
     pub guidance_scale: f64,
@@ -205,6 +217,8 @@ impl PictureSettings {
             model: self.model_path.clone(),
             vae: self.vae_path.clone(),
             loras: self.loras.clone(),
+            embeddings: self.embeddings.clone(),
+            hashes: self.hashes.clone(),
             steps: drawn.then_some(self.steps),
             guidance_scale: drawn.then_some(self.guidance_scale),
             guidance_rescale: Some(self.guidance_rescale).filter(|rescale| *rescale > 0.0),

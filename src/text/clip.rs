@@ -189,13 +189,28 @@ impl CLIPTextModel {
     ///
     /// Errors: [`Error::Shape`]; [`Error::Request`] for a token that the model does not have.
     pub fn forward(&self, input_ids: &Tensor) -> Result<ClipOutput> {
+        self.forward_with(input_ids, &[])
+    }
+
+    /// The same with other vectors than the tokens' own at some places: `vectors` holds the place and the
+    /// vector, `[hidden_size]`.
+    pub fn forward_with(
+        &self,
+        input_ids: &Tensor,
+        vectors: &[(i64, Tensor)],
+    ) -> Result<ClipOutput> {
         let n = self.check_ids(input_ids)?;
-        Ok(profile::part("text encoder", || self.encode(input_ids, n)))
+        Ok(profile::part("text encoder", || {
+            self.encode(input_ids, n, vectors)
+        }))
     }
 
     /// `n`: tokens.
-    fn encode(&self, input_ids: &Tensor, n: i64) -> ClipOutput {
+    fn encode(&self, input_ids: &Tensor, n: i64, vectors: &[(i64, Tensor)]) -> ClipOutput {
         let tokens = self.token_embedding.forward(input_ids);
+        for (at, vector) in vectors {
+            tokens.select(1, *at).copy_(vector);
+        }
         let mut x = tokens + self.position_embedding.weight().narrow(0, 0, n);
         let mut hidden_states = vec![x.shallow_clone()];
         for layer in &self.layers {

@@ -5,4 +5,5 @@
 
 pub mod clip;
 mod clip_vocabulary;
+pub mod embeddings;
 pub mod tokenizer;

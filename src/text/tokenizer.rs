@@ -16,6 +16,7 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::clip_vocabulary::{BEGIN, END, merges, tokens};
+use super::embeddings::{Cut, Stretch, words_only};
 use crate::error::{Error, Result};
 use crate::prompt::{Piece, compose, networks, pieces, schedule, template};
 use crate::request::Emphasis;
@@ -55,6 +56,18 @@ pub struct Chunk {
     pub ids: Vec<i64>,
     /// As long as `ids`; markers and padding count 1.
     pub weights: Vec<f32>,
+    /// Where a vector of an embedding stands in the place of a token.
+    pub inserted: Vec<Inserted>,
+}
+
+/// A vector in the place of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// In `ids`, which has some token there.
+    pub at: usize,
+    /// The embedding's number, and which of its vectors.
+    pub embedding: usize,
+    pub vector: usize,
 }
 
 impl ClipTokenizer {
@@ -156,21 +169,42 @@ impl ClipTokenizer {
     ///
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
     pub fn chunks(&self, pieces: &[Piece]) -> Result<Vec<Chunk>> {
+        self.chunks_with(pieces, &mut words_only)
+    }
+
+    /// The same where `cut` finds embeddings in the text. All vectors of one lie in one chunk; one with
+    /// more vectors than a chunk has room for must not be found.
+    pub fn chunks_with(&self, pieces: &[Piece], cut: Cut<'_>) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
         let mut open = OpenChunk::default();
         for piece in pieces {
-            match piece {
-                Piece::Break => chunks.push(self.close(&mut open)),
-                Piece::Text { text, weight } => {
-                    let weight = *weight as f32;
-                    for token in self.tokens(text)? {
-                        if open.tokens.len() == self.length - 2 {
-                            chunks.push(self.close_at_comma(&mut open, token));
+            let (text, weight) = match piece {
+                Piece::Break => {
+                    chunks.push(self.close(&mut open));
+                    continue;
+                }
+                Piece::Text { text, weight } => (text, *weight as f32),
+            };
+            for stretch in cut(text) {
+                match stretch {
+                    Stretch::Words(words) => {
+                        for token in self.tokens(words)? {
+                            self.push(&mut chunks, &mut open, token, weight);
                         }
-                        if Some(token) == self.comma {
-                            open.last_comma = Some(open.tokens.len());
+                    }
+                    Stretch::Vectors(embedding, count) => {
+                        if open.tokens.len() == self.capacity() {
+                            chunks.push(self.close_at_comma(&mut open, None));
                         }
-                        open.tokens.push((token, weight));
+                        if open.tokens.len() + count > self.capacity() {
+                            chunks.push(self.close(&mut open));
+                        }
+                        let vectors = (0..count).map(|vector| Token {
+                            id: 0,
+                            weight,
+                            vector: Some((embedding, vector)),
+                        });
+                        open.tokens.extend(vectors);
                     }
                 }
             }
@@ -181,6 +215,22 @@ impl ClipTokenizer {
         Ok(chunks)
     }
 
+    /// Tokens of one chunk without its markers.
+    pub fn capacity(&self) -> usize {
+        self.length - 2
+    }
+
+    fn push(&self, chunks: &mut Vec<Chunk>, open: &mut OpenChunk, id: u32, weight: f32) {
+        if open.tokens.len() == self.capacity() {
+            chunks.push(self.close_at_comma(open, Some(id)));
+        }
+        if Some(id) == self.comma {
+            open.last_comma = Some(open.tokens.len());
+        }
+        let vector = None;
+        open.tokens.push(Token { id, weight, vector });
+    }
+
     fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         self.bpe
             .encode(text, false)
@@ -189,10 +239,12 @@ impl ClipTokenizer {
     }
 
     /// Ends a full chunk at its last comma when that is near, and leaves the rest for the next.
-    fn close_at_comma(&self, open: &mut OpenChunk, next: u32) -> Chunk {
-        let near = open.last_comma.filter(|comma| {
-            Some(next) != self.comma && open.tokens.len() - comma <= COMMA_BACKTRACK
-        });
+    /// `next`: the token that finds no room; `None` for an embedding.
+    fn close_at_comma(&self, open: &mut OpenChunk, next: Option<u32>) -> Chunk {
+        let before_comma = next.is_some() && next == self.comma;
+        let near = open
+            .last_comma
+            .filter(|comma| !before_comma && open.tokens.len() - comma <= COMMA_BACKTRACK);
         let rest = match near {
             Some(comma) => open.tokens.split_off((comma + 1).min(open.tokens.len())),
             None => Vec::new(),
@@ -206,22 +258,40 @@ impl ClipTokenizer {
         let tokens = std::mem::take(open).tokens;
         let mut ids = vec![i64::from(self.begin)];
         let mut weights = vec![1.0];
-        for (token, weight) in tokens {
-            ids.push(i64::from(token));
-            weights.push(weight);
+        let mut inserted = Vec::new();
+        for token in tokens {
+            let at = ids.len();
+            inserted.extend(token.vector.map(|(embedding, vector)| Inserted {
+                at,
+                embedding,
+                vector,
+            }));
+            ids.push(i64::from(token.id));
+            weights.push(token.weight);
         }
         ids.push(i64::from(self.end));
         ids.resize(self.length, i64::from(self.pad));
         weights.resize(self.length, 1.0);
-        Chunk { ids, weights }
+        Chunk {
+            ids,
+            weights,
+            inserted,
+        }
     }
 }
 
 #[derive(Default)]
 struct OpenChunk {
-    tokens: Vec<(u32, f32)>,
+    tokens: Vec<Token>,
     /// Where the last comma stands in `tokens`.
     last_comma: Option<usize>,
+}
+
+/// A token, or a vector in its place.
+struct Token {
+    id: u32,
+    weight: f32,
+    vector: Option<(usize, usize)>,
 }
 
 struct TokenizerConfig {
@@ -427,6 +497,52 @@ mod tests {
         assert_eq!(chunks[0].ids[25], comma);
         assert_eq!(chunks[0].ids[26], i64::from(tokenizer.end));
         assert_eq!(chunks.len(), 2);
+    }
+
+    #[test]
+    fn an_embedding_takes_a_place_a_vector_and_lies_in_one_chunk() {
+        let tokenizer = starter();
+        let read = |prompt: &str| pieces(prompt, Emphasis::Original);
+        let chunks = tokenizer
+            .chunks_with(&read("a (STYLE:1.5) cat"), &mut at_style)
+            .unwrap();
+        let places: Vec<_> = chunks[0]
+            .inserted
+            .iter()
+            .map(|it| (it.at, it.vector))
+            .collect();
+        assert_eq!(places, [(2, 0), (3, 1), (4, 2), (5, 3)]);
+        assert_eq!(chunks[0].weights[1..7], [1.0, 1.5, 1.5, 1.5, 1.5, 1.0]);
+        // 28 tokens leave room for two of four vectors: all go on in the next chunk.
+        let long = format!("{}STYLE", "cat ".repeat(28));
+        let chunks = tokenizer.chunks_with(&read(&long), &mut at_style).unwrap();
+        assert_eq!(chunks[0].inserted, []);
+        assert_eq!(chunks[0].ids[29], i64::from(tokenizer.end));
+        assert_eq!(chunks[1].inserted.len(), 4);
+        assert_eq!(chunks[1].inserted[0].at, 1);
+    }
+
+    #[test]
+    fn an_embedding_behind_a_near_comma_moves_with_what_follows_it() {
+        let tokenizer = starter();
+        let prompt = format!("{}, cat STYLE cat cat", "cat ".repeat(24));
+        let read = pieces(&prompt, Emphasis::Original);
+        let chunks = tokenizer.chunks_with(&read, &mut at_style).unwrap();
+        assert_eq!(chunks[0].inserted, []);
+        let places: Vec<usize> = chunks[1].inserted.iter().map(|it| it.at).collect();
+        assert_eq!(places, [2, 3, 4, 5]);
+    }
+
+    /// An embedding of four vectors in the place of a word.
+    fn at_style(text: &str) -> Vec<Stretch<'_>> {
+        match text.split_once("STYLE") {
+            Some((before, after)) => vec![
+                Stretch::Words(before),
+                Stretch::Vectors(7, 4),
+                Stretch::Words(after),
+            ],
+            None => words_only(text),
+        }
     }
 
     #[test]

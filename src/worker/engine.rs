@@ -10,23 +10,22 @@ use std::time::Instant;
 
 use tch::{Device, Kind};
 
+use super::add_ons::{AddOnRecord, AddOns};
 use super::device;
 use super::handle::Ends;
 use super::hashes::Hashes;
 use super::job::{JobWatcher, Recorder};
-use super::library;
 use super::message::{
     Command, Event, Failure, Job, JobId, JobPlan, LayerTime, LoadedModel, Picture, Progress,
 };
 use super::model_hash::ModelHash;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{Lora, ModelFiles, StableDiffusion, find_lora};
+use crate::families::{Lora, ModelFiles, StableDiffusion};
 use crate::output;
 use crate::pipeline::{
     self, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
 };
-use crate::prompt::networks;
 use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, Stage, Upscale};
 
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
@@ -148,25 +147,31 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, _, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        let add_ons = AddOns::of(job)?;
         if job.previews {
-            let folders = folders(job);
-            let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+            let folders: Vec<&Path> = add_ons.folders.iter().map(PathBuf::as_path).collect();
             loaded.model.decoder.find_preview_vae(&folders);
         }
-        let notes = loaded.model.set_loras(&loras(job)?)?;
+        let loras: Vec<Lora> = add_ons.loras.iter().map(|(_, lora)| lora.clone()).collect();
+        let notes = loaded.model.set_loras(&loras)?;
         if !notes.is_empty() {
-            let ready = ready(&loaded.model, notes);
+            let ready = Event::ModelReady(in_memory(&loaded.model, notes));
             super::send(&self.ends.events, &self.config, ready);
         }
+        let given = &request.embeddings;
+        loaded.model.set_embeddings(given, &add_ons.embeddings)?;
         let factor = upscaler.map_or(1, Upscaler::factor);
         let plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
             &mut loaded.hash,
+            AddOnRecord::start(&add_ons.loras, &self.hashes)?,
             upscaler.map(|upscaler| upscaler.name.clone()),
         );
-        let mut watcher = JobWatcher::new(job, &plan, recorder, &self.ends, &self.config);
+        let in_memory = in_memory(&loaded.model, Vec::new());
+        let mut watcher =
+            JobWatcher::new(job, &plan, (recorder, in_memory), &self.ends, &self.config);
         watcher.started(JobPlan {
             model_name: loaded.model.card.name.clone(),
             seeds: plan.seeds.clone(),
@@ -296,7 +301,7 @@ impl Engine {
         let _no_grad = tch::no_grad_guard();
         let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)
             .map_err(|error| too_large(&files.path, error))?;
-        self.send(ready(&model, Vec::new()));
+        self.send(Event::ModelReady(in_memory(&model, Vec::new())));
         self.model = Some(Loaded { key, model, hash });
         Ok(())
     }
@@ -320,13 +325,13 @@ impl Engine {
 }
 
 /// What is told of a model in memory; `more` is worth knowing beside its own notes.
-fn ready(model: &StableDiffusion, more: Vec<String>) -> Event {
-    Event::ModelReady(LoadedModel {
+fn in_memory(model: &StableDiffusion, more: Vec<String>) -> LoadedModel {
+    LoadedModel {
         card: model.card.clone(),
         device: device::device_name(model.device).to_owned(),
         dtype: device::kind_name(model.kind).to_owned(),
         notes: model.notes.iter().cloned().chain(more).collect(),
-    })
+    }
 }
 
 fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) -> LayerTime {
@@ -336,46 +341,6 @@ fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) ->
         calls: spent.calls,
         secs: spent.secs,
     }
-}
-
-/// Where what belongs to a model is looked for: the model folders, and the folder that it lies in.
-fn folders(job: &Job) -> Vec<PathBuf> {
-    let beside = job.request.model.as_deref().and_then(Path::parent);
-    let places = library::places(&job.model_folders).into_iter();
-    places.chain(beside.map(Path::to_path_buf)).collect()
-}
-
-/// The LoRAs of a job: those that the request lists, then those that the prompt names.
-///
-/// Errors: [`Error::Request`] naming one that is in none of the folders.
-fn loras(job: &Job) -> Result<Vec<Lora>> {
-    let mut loras: Vec<Lora> = job
-        .request
-        .loras
-        .iter()
-        .map(|choice| Lora {
-            path: choice.path.clone(),
-            unet_weight: choice.weight,
-            text_encoder_weight: choice.weight,
-        })
-        .collect();
-    let folders = folders(job);
-    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-    for named in networks::loras(&job.request.prompt) {
-        let path = find_lora(&named.name, &folders).ok_or_else(|| {
-            Error::Request(format!(
-                "The prompt names the LoRA {}, which is in none of the model folders; \
-                 put its file there, or take <lora:{}> out of the prompt",
-                named.name, named.name
-            ))
-        })?;
-        loras.push(Lora {
-            path,
-            unet_weight: named.unet_weight,
-            text_encoder_weight: named.text_encoder_weight,
-        });
-    }
-    Ok(loras)
 }
 
 /// Saves an enlarged picture with the settings of the one it was made from.

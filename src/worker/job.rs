@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::WorkerConfig;
+use super::add_ons::AddOnRecord;
 use super::device::{device_name, kind_name};
 use super::handle::Ends;
-use super::message::{Event, Failure, Job, JobPlan, Picture, Preview, Progress};
+use super::message::{Event, Failure, Job, JobPlan, LoadedModel, Picture, Preview, Progress};
 use super::model_hash::ModelHash;
 use crate::error::{Error, Result};
-use crate::families::StableDiffusion;
+use crate::families::{EmbeddingsRead, StableDiffusion};
 use crate::files;
 use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, Watcher};
 use crate::request::{
-    GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage, Tuning,
+    AddOnHashes, GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage,
+    Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -28,6 +30,8 @@ pub(super) struct Recorder<'a> {
     settings: PictureSettings,
     /// Asked when the first picture is done: the drawing does not wait for it.
     hash: &'a mut ModelHash,
+    /// The same.
+    add_ons: AddOnRecord,
 }
 
 impl<'a> Recorder<'a> {
@@ -35,6 +39,7 @@ impl<'a> Recorder<'a> {
         plan: &GenerationPlan,
         model: &StableDiffusion,
         hash: &'a mut ModelHash,
+        add_ons: AddOnRecord,
         upscaler: Option<String>,
     ) -> Self {
         let settings = PictureSettings {
@@ -49,6 +54,7 @@ impl<'a> Recorder<'a> {
             clip_skip: plan.clip_skip,
             vae_path: model.vae_path.clone(),
             loras: plan.loras.clone(),
+            embeddings: plan.embeddings.clone(),
             sampler: plan.sampler,
             schedule: plan.schedule_id,
             tuning: plan.tuning,
@@ -61,7 +67,11 @@ impl<'a> Recorder<'a> {
             dtype: kind_name(model.kind).to_owned(),
             ..unknown_settings()
         };
-        Self { settings, hash }
+        Self {
+            settings,
+            hash,
+            add_ons,
+        }
     }
 
     fn settings(
@@ -77,6 +87,7 @@ impl<'a> Recorder<'a> {
             output_height_px: pixels.height_px,
             cancelled_after,
             model_hash: self.hash.short(),
+            hashes: self.add_ons.hashes(),
             ..self.settings.clone()
         }
     }
@@ -97,6 +108,8 @@ pub(super) fn unknown_settings() -> PictureSettings {
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
+        embeddings: Vec::new(),
+        hashes: AddOnHashes::default(),
         seed: 0,
         seeding: Seeding::default(),
         sampler: SamplerId::Euler,
@@ -126,6 +139,8 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
         clip_skip: request.clip_skip.unwrap_or(1),
         vae_path: request.vae.clone(),
         loras: request.loras.clone(),
+        embeddings: request.embeddings.clone(),
+        hashes: request.hashes.clone(),
         seed: request.seed.unwrap_or_default(),
         seeding: request.seeding,
         sampler: request.sampler.unwrap_or(SamplerId::Euler),
@@ -142,6 +157,7 @@ pub(super) struct JobWatcher<'a> {
     job: &'a Job,
     plan: &'a GenerationPlan,
     recorder: Recorder<'a>,
+    model: LoadedModel,
     ends: &'a Ends,
     config: &'a WorkerConfig,
     pace: Pace,
@@ -154,7 +170,7 @@ impl<'a> JobWatcher<'a> {
     pub(super) fn new(
         job: &'a Job,
         plan: &'a GenerationPlan,
-        recorder: Recorder<'a>,
+        (recorder, model): (Recorder<'a>, LoadedModel),
         ends: &'a Ends,
         config: &'a WorkerConfig,
     ) -> Self {
@@ -162,6 +178,7 @@ impl<'a> JobWatcher<'a> {
             job,
             plan,
             recorder,
+            model,
             ends,
             config,
             pace: Pace::default(),
@@ -256,6 +273,15 @@ impl Watcher for JobWatcher<'_> {
 
     fn wants_previews(&self) -> bool {
         self.job.previews
+    }
+
+    fn prompts_read(&mut self, read: EmbeddingsRead) {
+        self.recorder.add_ons.embeddings(read.used);
+        if !read.notes.is_empty() {
+            let mut model = self.model.clone();
+            model.notes.extend(read.notes);
+            self.send(Event::ModelReady(model));
+        }
     }
 
     fn stage(&mut self, batch: Range<usize>, stage: Stage) {

@@ -4,6 +4,7 @@
 //! (`desk`) answers [`message::FileCommand`]s meanwhile, the library thread (`library`) looks for models.
 //! All report [`message::Event`]s into one ordered queue; previews overwrite one slot.
 
+mod add_ons;
 mod desk;
 mod device;
 mod engine;

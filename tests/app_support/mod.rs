@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use easel::app::dialogs::Ask;
 use easel::app::{App, Setup};
-use easel::request::{ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId};
+use easel::request::{
+    AddOnHashes, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId,
+};
 use easel::settings::Settings;
 use easel::worker::message::{
     Command, Event, FileCommand, Job, JobId, JobPlan, LoadedModel, Picture, Preview, Progress,
@@ -183,6 +185,8 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         clip_skip: 1,
         vae_path: None,
         loras: Vec::new(),
+        embeddings: Vec::new(),
+        hashes: AddOnHashes::default(),
         seed,
         seeding: request.seeding,
         sampler: request.sampler.unwrap_or(SamplerId::DpmPp2m),

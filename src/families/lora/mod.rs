@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::{Part, check_room};
-use crate::checkpoint::{Change, LoraFile, load_lora};
+use crate::checkpoint::{Change, LoraFile, load_lora, metadata};
 use crate::error::{Error, Result};
 use crate::models::layers::{Adapters, Branch};
 use names::{UnetShape, aliases};
@@ -40,6 +40,50 @@ pub fn find_lora(name: &str, folders: &[&Path]) -> Option<PathBuf> {
     folders
         .iter()
         .find_map(|folder| find_below(name, folder, SEARCH_DEPTH))
+}
+
+/// The LoRA in or below the folders that has this hash, or that was called so when it was trained, which
+/// is the name that A1111 writes into prompts.
+///
+/// Reads headers only: the hash is the one that kohya's tools write there.
+pub fn find_lora_as(name: &str, hash: Option<&str>, folders: &[&Path]) -> Option<PathBuf> {
+    let mut files = Vec::new();
+    for folder in folders {
+        all_below(folder, SEARCH_DEPTH, &mut files);
+    }
+    let mut called_so = None;
+    for file in files {
+        let words = metadata(&file).unwrap_or_default();
+        let has =
+            |key: &str, fits: &dyn Fn(&str) -> bool| words.get(key).is_some_and(|own| fits(own));
+        if hash.is_some_and(|hash| has("sshs_model_hash", &|own| own.starts_with(hash))) {
+            return Some(file);
+        }
+        if called_so.is_none() && has("ss_output_name", &|own| own == name) {
+            called_so = Some(file);
+        }
+    }
+    called_so
+}
+
+fn all_below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if let Some(deeper) = depth.checked_sub(1) {
+                all_below(&path, deeper, files);
+            }
+        } else if path
+            .extension()
+            .is_some_and(|ending| ending == "safetensors")
+        {
+            files.push(path);
+        }
+    }
 }
 
 fn find_below(name: &str, folder: &Path, depth: usize) -> Option<PathBuf> {

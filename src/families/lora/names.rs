@@ -28,7 +28,11 @@ pub(super) fn aliases(part: Part, name: &str, unet: UnetShape) -> Vec<String> {
 /// `flat`: what kohya's names begin with; `dotted`: diffusers'; `comfy`: ComfyUI's.
 fn text_aliases(name: &str, flat: &[&str], dotted: &str, comfy: &str) -> Vec<String> {
     let bare = name.strip_prefix("text_model.").unwrap_or(name);
-    let name = format!("text_model.{bare}");
+    // The projection stands beside the model.
+    let name = match bare {
+        "text_projection" => bare.to_owned(),
+        _ => format!("text_model.{bare}"),
+    };
     let underscored = name.replace('.', "_");
     let flat = flat.iter().map(|root| format!("{root}_{underscored}"));
     let dotted = [

@@ -1,0 +1,431 @@
+//! The embeddings (textual inversions) that a model's prompts may name: found, read when a prompt first
+//! names them, and checked against the model's text encoders.
+//!
+//! One that does not fit is said and taken for ordinary words. Source: A1111 1.10
+//! `modules/textual_inversion/textual_inversion.py`.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tch::{Device, Kind, Tensor};
+
+use super::Part;
+use crate::checkpoint::{EmbeddingFile, load_embedding};
+use crate::error::Result;
+use crate::text::embeddings::{EmbeddingNames, Stretch};
+use crate::text::tokenizer::Inserted;
+
+/// How deep below a model folder embeddings are looked for.
+const SEARCH_DEPTH: usize = 4;
+/// The folder that A1111 and ComfyUI keep them in.
+const FOLDER: &str = "embeddings";
+const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "ckpt"];
+/// Vectors are kilobytes; larger files in such a folder are something else.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The files in or below every folder named `embeddings` in or below `folders`, in order.
+pub fn find_embeddings(folders: &[&Path]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in folders {
+        let inside = is_named(folder, FOLDER);
+        find_below(folder, inside, SEARCH_DEPTH, &mut found);
+    }
+    found
+}
+
+fn find_below(folder: &Path, inside: bool, deeper: usize, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let is_weights = ending.is_some_and(|ending| {
+            let mut known = ENDINGS.iter();
+            known.any(|known| ending.eq_ignore_ascii_case(known))
+        });
+        if path.is_dir() {
+            if let Some(deeper) = deeper.checked_sub(1) {
+                find_below(&path, inside || is_named(&path, FOLDER), deeper, found);
+            }
+        } else if inside && is_weights && !found.contains(&path) {
+            found.push(path);
+        }
+    }
+}
+
+fn is_named(path: &Path, name: &str) -> bool {
+    path.file_name()
+        .is_some_and(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// What prompts call a file: its name without its ending.
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// A text encoder as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EncoderShape {
+    pub part: Part,
+    pub width: i64,
+    /// Tokens of one chunk without its markers.
+    pub capacity: usize,
+}
+
+/// What the prompts of a job named.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmbeddingsRead {
+    /// Names and files, in order.
+    pub used: Vec<(String, PathBuf)>,
+    /// What was named and cannot be used.
+    pub notes: Vec<String>,
+}
+
+/// All embeddings that can be named.
+#[derive(Debug, Default)]
+pub(super) struct Embeddings {
+    encoders: Vec<EncoderShape>,
+    device: Option<(Device, Kind)>,
+    files: Vec<KnownFile>,
+    names: EmbeddingNames,
+    used: RefCell<BTreeSet<usize>>,
+    noted: RefCell<BTreeSet<usize>>,
+}
+
+#[derive(Debug)]
+struct KnownFile {
+    print: Print,
+    name: String,
+    /// One tensor an encoder, read when it is first named; else why it cannot be used.
+    vectors: OnceCell<Result<Vec<Tensor>, String>>,
+}
+
+/// What changes with a file.
+#[derive(Clone, Debug, PartialEq)]
+struct Print {
+    path: PathBuf,
+    size: u64,
+    modified: Option<SystemTime>,
+    /// Whether it was named by its path.
+    given: bool,
+}
+
+impl Print {
+    fn of(path: &Path, given: bool) -> Self {
+        let metadata = std::fs::metadata(path).ok();
+        Self {
+            path: path.to_path_buf(),
+            size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
+            modified: metadata.and_then(|metadata| metadata.modified().ok()),
+            given,
+        }
+    }
+}
+
+impl Embeddings {
+    pub fn new(device: Device, kind: Kind) -> Self {
+        Self {
+            device: Some((device, kind)),
+            ..Self::default()
+        }
+    }
+
+    pub fn add_encoder(&mut self, encoder: EncoderShape) {
+        self.encoders.push(encoder);
+    }
+
+    /// Lets prompts name these files, those that were `given` by their path first. Returns whether
+    /// anything is other than before.
+    ///
+    /// Errors: where a given file cannot be read.
+    pub fn set(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<bool> {
+        let given = given.iter().map(|path| Print::of(path, true));
+        let found = found.iter().map(|path| Print::of(path, false));
+        let prints: Vec<Print> = given
+            .chain(found.filter(|it| it.size <= MAX_BYTES))
+            .collect();
+        let same = self.files.iter().map(|file| &file.print).eq(&prints);
+        if same {
+            return Ok(false);
+        }
+        let mut files = Vec::with_capacity(prints.len());
+        let mut words = Vec::new();
+        for print in prints {
+            let vectors = OnceCell::new();
+            if print.given {
+                let file = self.read(&print.path)?;
+                words.extend(file.word.clone().map(|word| (word, files.len())));
+                let _ = vectors.set(self.fitting(&print.path, file));
+            }
+            files.push(KnownFile {
+                name: name_of(&print.path),
+                print,
+                vectors,
+            });
+        }
+        let names = files.iter().map(|file| file.name.as_str()).zip(0..);
+        let words = words.iter().map(|(word, number)| (word.as_str(), *number));
+        self.names = EmbeddingNames::new(names.chain(words));
+        self.files = files;
+        Ok(true)
+    }
+
+    /// Cuts a text at the embeddings that it names, and keeps in mind which these are.
+    pub fn cut<'a>(&self, text: &'a str) -> Vec<Stretch<'a>> {
+        self.names.cut(text, &mut |number| self.count(number))
+    }
+
+    /// The vector that stands at a place of a chunk, of encoder `encoder`.
+    pub fn vector(&self, inserted: Inserted, encoder: usize) -> Result<Option<Tensor>> {
+        let file = self.files.get(inserted.embedding);
+        let vectors = file.and_then(|file| file.vectors.get()?.as_ref().ok()?.get(encoder));
+        Ok(match vectors {
+            Some(vectors) => Some(vectors.f_select(0, inserted.vector as i64)?),
+            None => None,
+        })
+    }
+
+    /// What was named since this was asked before.
+    pub fn take_read(&self) -> EmbeddingsRead {
+        let of = |numbers: &RefCell<BTreeSet<usize>>| {
+            let numbers = numbers.take();
+            self.files
+                .iter()
+                .enumerate()
+                .filter(move |(number, _)| numbers.contains(number))
+        };
+        let used = of(&self.used).map(|(_, file)| (file.name.clone(), file.print.path.clone()));
+        let why = |(_, file): (usize, &KnownFile)| file.vectors.get()?.as_ref().err().cloned();
+        EmbeddingsRead {
+            used: used.collect(),
+            notes: of(&self.noted).filter_map(why).collect(),
+        }
+    }
+
+    /// How many vectors a file has, where it can be used.
+    fn count(&self, number: usize) -> Option<usize> {
+        let file = self.files.get(number)?;
+        let vectors = file.vectors.get_or_init(|| {
+            let path = &file.print.path;
+            let read = self.read(path).map_err(|error| error.to_string());
+            read.and_then(|file| self.fitting(path, file))
+        });
+        match vectors {
+            Ok(vectors) => {
+                self.used.borrow_mut().insert(number);
+                let rows = vectors.first()?.size().first().copied()?;
+                usize::try_from(rows).ok()
+            }
+            Err(_) => {
+                self.noted.borrow_mut().insert(number);
+                None
+            }
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<EmbeddingFile> {
+        let (device, kind) = self.device.unwrap_or((Device::Cpu, Kind::Float));
+        load_embedding(path, device, kind)
+    }
+
+    /// One tensor an encoder; else why the file is not for this model.
+    fn fitting(&self, path: &Path, file: EmbeddingFile) -> Result<Vec<Tensor>, String> {
+        let mut vectors = file.vectors;
+        // SDXL's refiner has the second of its text encoders only.
+        if let (
+            [
+                EncoderShape {
+                    part: Part::TextEncoder2,
+                    ..
+                },
+            ],
+            2,
+        ) = (self.encoders.as_slice(), vectors.len())
+        {
+            drop(vectors.remove(0));
+        }
+        let name = name_of(path);
+        let width = |tensor: &Tensor| tensor.size().get(1).copied().unwrap_or_default();
+        let own: Vec<i64> = self.encoders.iter().map(|encoder| encoder.width).collect();
+        let got: Vec<i64> = vectors.iter().map(width).collect();
+        if got != own {
+            return Err(format!(
+                "The embedding {name} was made for {}; this model's text encoder takes vectors of {} \
+                 numbers: the name is read as words",
+                made_for(&got),
+                list(&own),
+            ));
+        }
+        let rows = vectors
+            .first()
+            .and_then(|tensor| tensor.size().first().copied());
+        let room = self.encoders.iter().map(|encoder| encoder.capacity).min();
+        let (rows, room) = (rows.unwrap_or_default(), room.unwrap_or_default());
+        if usize::try_from(rows).is_ok_and(|rows| rows <= room) {
+            Ok(vectors)
+        } else {
+            Err(format!(
+                "The embedding {name} has {rows} vectors, and a part of a prompt has room for {room}: the \
+                 name is read as words"
+            ))
+        }
+    }
+}
+
+fn made_for(widths: &[i64]) -> String {
+    let family = match widths {
+        [768] => "Stable Diffusion 1",
+        [1024] => "Stable Diffusion 2",
+        [768, 1280] => "Stable Diffusion XL",
+        _ => "another model",
+    };
+    format!("{family} (vectors of {} numbers)", list(widths))
+}
+
+fn list(widths: &[i64]) -> String {
+    let widths: Vec<String> = widths.iter().map(i64::to_string).collect();
+    widths.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(path: &Path, tensors: &[(&str, Tensor)]) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        Tensor::write_safetensors(tensors, path).unwrap();
+    }
+
+    fn ones(shape: &[i64]) -> Tensor {
+        Tensor::ones(shape, (Kind::Float, Device::Cpu))
+    }
+
+    fn of_model(widths: &[(Part, i64)]) -> Embeddings {
+        let mut all = Embeddings::new(Device::Cpu, Kind::Float);
+        for (part, width) in widths {
+            all.add_encoder(EncoderShape {
+                part: *part,
+                width: *width,
+                capacity: 10,
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn files_are_found_in_folders_of_that_name() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        for name in [
+            "embeddings/a.pt",
+            "x/Embeddings/deep/b.safetensors",
+            "x/c.pt",
+            "embeddings/d.txt",
+        ] {
+            save(&place(name), &[("*", ones(&[1, 4]))]);
+        }
+        let all = [
+            place("embeddings/a.pt"),
+            place("x/Embeddings/deep/b.safetensors"),
+        ];
+        assert_eq!(find_embeddings(&[root.path()]), all);
+        assert_eq!(find_embeddings(&[&place("embeddings"), root.path()]), all);
+    }
+
+    #[test]
+    fn a_name_in_a_prompt_reads_its_file_and_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let good = root.path().join("Good Style.safetensors");
+        save(&good, &[("emb_params", ones(&[3, 4]))]);
+        let mut all = of_model(&[(Part::TextEncoder, 4)]);
+        assert!(all.set(&[], std::slice::from_ref(&good)).unwrap());
+        assert!(!all.set(&[], std::slice::from_ref(&good)).unwrap());
+        assert_eq!(all.take_read(), EmbeddingsRead::default());
+        let cut = all.cut("a good style");
+        assert_eq!(cut, [Stretch::Words("a "), Stretch::Vectors(0, 3)]);
+        let read = all.take_read();
+        assert_eq!(read.used, [("Good Style".to_owned(), good)]);
+        assert_eq!(all.take_read(), EmbeddingsRead::default());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said_when_it_is_named_and_read_as_words() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        save(
+            &place("wide.safetensors"),
+            &[("emb_params", ones(&[1, 1024]))],
+        );
+        save(
+            &place("long.safetensors"),
+            &[("emb_params", ones(&[11, 4]))],
+        );
+        save(
+            &place("pair.safetensors"),
+            &[("clip_l", ones(&[1, 4])), ("clip_g", ones(&[1, 6]))],
+        );
+        crate::files::atomic_write(&place("broken.pt"), b"PK\x03\x04 and nothing else").unwrap();
+        let mut all = of_model(&[(Part::TextEncoder, 4)]);
+        all.set(
+            &[],
+            &["wide", "long", "pair"].map(|name| place(&format!("{name}.safetensors"))),
+        )
+        .unwrap();
+        assert_eq!(all.cut("a cat"), [Stretch::Words("a cat")]);
+        assert_eq!(all.take_read().notes, Vec::<String>::new());
+        assert_eq!(
+            all.cut("wide long pair"),
+            [Stretch::Words("wide long pair")]
+        );
+        let notes = all.take_read().notes;
+        assert!(notes[0].contains("Stable Diffusion 2"), "{notes:?}");
+        assert!(notes[1].contains("11 vectors"), "{notes:?}");
+        assert!(notes[2].contains("4 and 6"), "{notes:?}");
+        all.set(&[], &[place("broken.pt")]).unwrap();
+        all.cut("broken");
+        assert!(all.take_read().notes[0].contains("cut off"));
+        assert!(all.set(&[place("broken.pt")], &[]).is_err());
+        assert!(all.set(&[place("missing.pt")], &[]).is_err());
+    }
+
+    #[test]
+    fn a_pair_is_for_both_encoders_and_its_second_for_a_refiner() {
+        let root = tempfile::tempdir().unwrap();
+        let pair = root.path().join("pair.safetensors");
+        save(
+            &pair,
+            &[("clip_l", ones(&[2, 4])), ("clip_g", ones(&[2, 6]) * 2.0)],
+        );
+        let inserted = Inserted {
+            at: 1,
+            embedding: 0,
+            vector: 1,
+        };
+        for (widths, last) in [
+            (&[(Part::TextEncoder, 4), (Part::TextEncoder2, 6)][..], 1),
+            (&[(Part::TextEncoder2, 6)], 0),
+        ] {
+            let mut all = of_model(widths);
+            all.set(&[], std::slice::from_ref(&pair)).unwrap();
+            assert_eq!(all.cut("Pair"), [Stretch::Vectors(0, 2)]);
+            let vector = all.vector(inserted, last).unwrap().unwrap();
+            assert!(vector.equal(&(ones(&[6]) * 2.0)));
+        }
+    }
+
+    #[test]
+    fn a_given_file_is_also_called_as_it_calls_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("learned_embeds.safetensors");
+        save(&path, &[("<cat-toy>", ones(&[4]))]);
+        let mut all = of_model(&[(Part::TextEncoder, 4)]);
+        all.set(std::slice::from_ref(&path), &[]).unwrap();
+        assert_eq!(all.cut("<cat-toy>,")[0], Stretch::Vectors(0, 1));
+        assert_eq!(all.cut("learned_embeds")[0], Stretch::Vectors(0, 1));
+    }
+}
