@@ -1,9 +1,9 @@
 //! The LoRAs that the prompt names, each with its weight; what is added, moved and taken away here is
 //! written in the prompt, where other programs look for it and where a picture's settings keep it.
 
-use egui::{Align, Label, Layout, Popup, PopupCloseBehavior, Ui, Vec2};
+use egui::{Align, Label, Layout, Ui, Vec2};
 
-use super::picker::{Entry, Pictures, picker_ui};
+use super::picker::{Entry, List, picker_ui, popup};
 use crate::app::command::{Action, Actions};
 use crate::app::lora_tags::{self, Tag};
 use crate::app::state::State;
@@ -118,21 +118,16 @@ fn add_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut
         .map(|it| Entry::add_on(it, tags.iter().any(|tag| tag.name == it.name)))
         .collect();
     let names: Vec<String> = loras.iter().map(|it| it.name.clone()).collect();
-    let popup = Popup::from_toggle_button_response(&button)
-        .layout(Layout::top_down_justified(Align::Min))
-        .gap(theme::SPACE_XS)
-        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
-        .accessible_name("LoRAs");
-    popup.show(|ui| {
+    popup(&button, "LoRAs").show(|ui| {
         ui.set_width(theme::PICKER_WIDTH);
-        let mut pictures = Pictures {
+        let mut list = List {
+            query: &mut state.picker_query,
             textures,
             history: &state.history,
+            actions,
         };
-        let query = &mut state.picker_query;
-        let picked = picker_ui(ui, "Search LoRAs", query, &entries, &mut pictures, actions);
+        let picked = picker_ui(ui, "Search LoRAs", &entries, &mut list);
         if let Some(name) = picked.and_then(|picked| names.get(picked)) {
-            query.clear();
             ui.close();
             actions.push(Action::AddLora(name.clone()));
         }

@@ -3,13 +3,13 @@
 
 use std::path::PathBuf;
 
-use egui::{Align, Button, Id, Layout, Popup, PopupCloseBehavior, Ui, Vec2};
+use egui::{Button, Id, Ui};
 
-use super::picker::{Entry, Pictures, picker_ui};
+use super::picker::{Entry, FileRow, List, file_row, picker_ui, popup};
 use crate::app::command::{Action, Actions, UiCommand};
-use crate::app::state::{State, file_name};
+use crate::app::state::State;
 use crate::app::textures::Textures;
-use crate::app::widgets::{icon_button, reset_slot, row_label};
+use crate::app::widgets::icon_button;
 use crate::app::{icons, theme};
 use crate::request::{AddOn, AddOnKind, ModelCard};
 
@@ -37,12 +37,8 @@ pub fn model_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
         .add(button)
         .on_hover_text(tooltip)
         .accessible_name(format!("Model: {name}"));
-    Popup::from_toggle_button_response(&button)
+    popup(&button, "Models")
         .id(model_menu_id())
-        .layout(Layout::top_down_justified(Align::Min))
-        .gap(theme::SPACE_XS)
-        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
-        .accessible_name("Models")
         .show(|ui| menu_ui(ui, state, textures, actions));
 }
 
@@ -51,14 +47,14 @@ fn menu_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mu
     let chosen = &state.settings.request.model;
     let found = &state.models.found;
     let entries: Vec<Entry> = found.iter().map(|card| entry(card, chosen)).collect();
-    let mut pictures = Pictures {
+    let mut list = List {
+        query: &mut state.picker_query,
         textures,
         history: &state.history,
+        actions,
     };
-    let query = &mut state.picker_query;
-    let picked = picker_ui(ui, "Search models", query, &entries, &mut pictures, actions);
+    let picked = picker_ui(ui, "Search models", &entries, &mut list);
     if let Some(card) = picked.and_then(|picked| found.get(picked)) {
-        query.clear();
         ui.close();
         actions.push(Action::ChooseModel(card.path.clone()));
     }
@@ -98,68 +94,32 @@ pub fn size_text(bytes: u64) -> String {
 
 /// What turns latents into the picture: the model's own VAE, or another.
 pub fn vae_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
-    ui.horizontal(|ui| {
-        let tooltip = "VAE: the network that turns what was drawn into colours. Nearly every model \
-                       has a good one of its own.";
-        let label = row_label(ui, "VAE", tooltip);
-        if reset_slot(ui, "VAE", state.settings.request.vae.is_some()) {
-            state.settings.request.vae = None;
-        }
-        let vaes: Vec<&AddOn> = state
-            .models
-            .add_ons
-            .iter()
-            .filter(|it| it.kind == AddOnKind::Vae)
-            .collect();
-        let chosen = state.settings.request.vae.as_ref();
-        let known = vaes.iter().find(|it| Some(&it.path) == chosen);
-        let text = match (known, chosen) {
-            (Some(add_on), _) => add_on.name.clone(),
-            (None, Some(path)) => file_name(path),
-            (None, None) => "The model's own".to_owned(),
-        };
-        let button = Button::new((text.as_str(), egui::Atom::grow(), icons::caret()))
-            .truncate()
-            .min_size(Vec2::new(ui.available_width(), theme::ROW_HEIGHT));
-        let button = ui.add(button).labelled_by(label.id).on_hover_text(tooltip);
-        let own = Entry {
-            name: "The model's own".to_owned(),
-            detail: String::new(),
-            tooltip: String::new(),
-            picture: None,
-            chosen: chosen.is_none(),
-        };
-        let listed = vaes
-            .iter()
-            .map(|it| Entry::add_on(it, Some(&it.path) == chosen));
-        let entries: Vec<Entry> = std::iter::once(own).chain(listed).collect();
-        let paths: Vec<PathBuf> = vaes.iter().map(|it| it.path.clone()).collect();
-        Popup::from_toggle_button_response(&button)
-            .layout(Layout::top_down_justified(Align::Min))
-            .gap(theme::SPACE_XS)
-            .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
-            .accessible_name("VAEs")
-            .show(|ui| {
-                ui.set_width(theme::PICKER_WIDTH);
-                let mut pictures = Pictures {
-                    textures,
-                    history: &state.history,
-                };
-                let query = &mut state.picker_query;
-                let picked = picker_ui(ui, "Search VAEs", query, &entries, &mut pictures, actions);
-                if let Some(picked) = picked {
-                    query.clear();
-                    ui.close();
-                    let path = picked.checked_sub(1).and_then(|at| paths.get(at));
-                    state.settings.request.vae = path.cloned();
-                }
-                ui.add_space(theme::SPACE_XS);
-                let command = UiCommand::ChooseVae;
-                let open = icon_button(ui, icons::FOLDER, command.info().text);
-                if open.on_hover_text(command.info().tooltip).clicked() {
-                    ui.close();
-                    actions.ui(command);
-                }
-            });
+    let row = FileRow {
+        label: "VAE",
+        tooltip: "VAE: the network that turns what was drawn into colours. Nearly every model has a \
+                  good one of its own.",
+        nothing: "The model's own",
+        search: "Search VAEs",
+        browse: UiCommand::ChooseVae,
+    };
+    let chosen = state.settings.request.vae.clone();
+    let is_vae = |it: &&AddOn| matches!(it.kind, AddOnKind::Vae | AddOnKind::TinyVae);
+    let found = state.models.add_ons.iter().filter(is_vae);
+    let found = found.map(|it| {
+        (
+            it.path.clone(),
+            Entry::add_on(it, Some(&it.path) == chosen.as_ref()),
+        )
     });
+    let found = found.collect();
+    let mut list = List {
+        query: &mut state.picker_query,
+        textures,
+        history: &state.history,
+        actions,
+    };
+    let picked = file_row(ui, &row, chosen.as_deref(), found, &mut list);
+    if let Some(vae) = picked {
+        state.settings.request.vae = vae;
+    }
 }

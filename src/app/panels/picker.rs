@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use egui::{Atom, Button, Color32, Id, Key, Modifiers, Rect, ScrollArea, TextEdit, Ui, Vec2};
+use egui::{
+    Align, Atom, Button, Color32, Id, Key, Layout, Modifiers, Popup, PopupCloseBehavior, Rect,
+    Response, ScrollArea, TextEdit, Ui, Vec2,
+};
 
-use crate::app::command::{Action, Actions};
-use crate::app::state::History;
+use crate::app::command::{Action, Actions, UiCommand};
+use crate::app::state::{History, file_name};
 use crate::app::textures::{Painted, Textures};
+use crate::app::widgets::{icon_button, reset_slot, row_label};
 use crate::app::{icons, theme};
 use crate::request::AddOn;
 
@@ -24,6 +28,17 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// None of those below it.
+    fn nothing(text: &str, chosen: Option<&Path>) -> Self {
+        Self {
+            name: text.to_owned(),
+            detail: String::new(),
+            tooltip: String::new(),
+            picture: None,
+            chosen: chosen.is_none(),
+        }
+    }
+
     /// A LoRA, a VAE.
     pub fn add_on(add_on: &AddOn, chosen: bool) -> Self {
         Self {
@@ -36,25 +51,93 @@ impl Entry {
     }
 }
 
-/// What a list shows its pictures with.
-pub struct Pictures<'a> {
+/// What a list works with: what is searched for, and where its pictures come from.
+pub struct List<'a> {
+    pub query: &'a mut String,
     pub textures: &'a mut Textures,
     pub history: &'a History,
+    pub actions: &'a mut Actions,
 }
 
-/// Shows the entries that fit `query`; returns which was chosen: clicked, or the first with Enter.
-/// `what` names the field for screen readers: `Search models`.
-pub fn picker_ui(
+/// A row of the controls whose value is a file: from a list, or from anywhere on the disk.
+pub struct FileRow<'a> {
+    pub label: &'a str,
+    pub tooltip: &'a str,
+    /// What stands there while nothing is chosen.
+    pub nothing: &'a str,
+    /// Names the search field.
+    pub search: &'a str,
+    /// Asks for a file.
+    pub browse: UiCommand,
+}
+
+/// Returns what was chosen instead; `Some(None)`: nothing any more.
+pub fn file_row(
     ui: &mut Ui,
-    what: &str,
-    query: &mut String,
-    entries: &[Entry],
-    pictures: &mut Pictures<'_>,
-    actions: &mut Actions,
-) -> Option<usize> {
+    row: &FileRow<'_>,
+    chosen: Option<&Path>,
+    found: Vec<(PathBuf, Entry)>,
+    list: &mut List<'_>,
+) -> Option<Option<PathBuf>> {
+    let mut picked = None;
+    ui.horizontal(|ui| {
+        let label = row_label(ui, row.label, row.tooltip);
+        if reset_slot(ui, row.label, chosen.is_some()) {
+            picked = Some(None);
+        }
+        let known = found
+            .iter()
+            .find(|(path, _)| Some(path.as_path()) == chosen);
+        let text = match (known, chosen) {
+            (Some((_, entry)), _) => entry.name.clone(),
+            (None, Some(path)) => file_name(path),
+            (None, None) => row.nothing.to_owned(),
+        };
+        let atoms = (text.as_str(), Atom::grow(), icons::caret());
+        let button = Button::new(atoms)
+            .truncate()
+            .min_size(Vec2::new(ui.available_width(), theme::ROW_HEIGHT));
+        let button = ui.add(button).labelled_by(label.id);
+        let button = button.on_hover_text(row.tooltip);
+        let (mut paths, mut entries) = (vec![None], vec![Entry::nothing(row.nothing, chosen)]);
+        for (path, entry) in found {
+            paths.push(Some(path));
+            entries.push(entry);
+        }
+        popup(&button, row.label).show(|ui| {
+            ui.set_width(theme::PICKER_WIDTH);
+            let index = picker_ui(ui, row.search, &entries, list);
+            if let Some(path) = index.and_then(|index| paths.get(index)) {
+                ui.close();
+                picked = Some(path.clone());
+            }
+            ui.add_space(theme::SPACE_XS);
+            let info = row.browse.info();
+            let open = icon_button(ui, icons::FOLDER, info.text);
+            if open.on_hover_text(info.tooltip).clicked() {
+                ui.close();
+                list.actions.ui(row.browse);
+            }
+        });
+    });
+    picked
+}
+
+/// A list below the button that opens it.
+pub fn popup<'a>(button: &'a Response, name: &str) -> Popup<'a> {
+    Popup::from_toggle_button_response(button)
+        .layout(Layout::top_down_justified(Align::Min))
+        .gap(theme::SPACE_XS)
+        .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
+        .accessible_name(name)
+}
+
+/// Shows the entries that fit what is searched for; returns which was chosen: clicked, or the first with Enter.
+/// `what` names the field for screen readers: `Search models`.
+pub fn picker_ui(ui: &mut Ui, what: &str, entries: &[Entry], list: &mut List<'_>) -> Option<usize> {
     let mut chosen = None;
     if entries.len() > FEW {
-        let edit = TextEdit::singleline(query)
+        let edit = TextEdit::singleline(list.query)
             .id(Id::unique(what))
             .desired_width(f32::INFINITY)
             .margin(egui::Margin::symmetric(10, 6))
@@ -62,14 +145,14 @@ pub fn picker_ui(
         let response = ui.add(edit).accessible_name(what);
         let enter = |input: &mut egui::InputState| input.consume_key(Modifiers::NONE, Key::Enter);
         if response.lost_focus() && ui.input_mut(enter) {
-            chosen = fitting(entries, query).next().map(|(index, _)| index);
+            chosen = fitting(entries, list.query).next().map(|(index, _)| index);
         } else if opened_now(ui, what) {
             // Whoever types now searches.
-            query.clear();
+            list.query.clear();
             response.request_focus();
         }
     } else {
-        query.clear();
+        list.query.clear();
     }
     let with_pictures = entries.iter().any(|entry| entry.picture.is_some());
     ScrollArea::vertical()
@@ -78,9 +161,9 @@ pub fn picker_ui(
         .show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = theme::SPACE_XS / 2.0;
             let mut any = false;
-            for (index, entry) in fitting(entries, query) {
+            for (index, entry) in fitting(entries, list.query) {
                 any = true;
-                if entry_ui(ui, entry, with_pictures, pictures, actions) {
+                if entry_ui(ui, entry, with_pictures, list) {
                     chosen = Some(index);
                 }
             }
@@ -103,8 +186,8 @@ fn opened_now(ui: &Ui, what: &str) -> bool {
 /// Every word of the query is in the name or the detail.
 fn fitting<'a>(
     entries: &'a [Entry],
-    query: &'a str,
-) -> impl Iterator<Item = (usize, &'a Entry)> + 'a {
+    query: &str,
+) -> impl Iterator<Item = (usize, &'a Entry)> + use<'a> {
     let query = query.to_lowercase();
     entries.iter().enumerate().filter(move |(_, entry)| {
         let text = format!("{} {}", entry.name, entry.detail).to_lowercase();
@@ -112,18 +195,12 @@ fn fitting<'a>(
     })
 }
 
-fn entry_ui(
-    ui: &mut Ui,
-    entry: &Entry,
-    with_pictures: bool,
-    pictures: &mut Pictures<'_>,
-    actions: &mut Actions,
-) -> bool {
+fn entry_ui(ui: &mut Ui, entry: &Entry, with_pictures: bool, list: &mut List<'_>) -> bool {
     let name = entry.name.as_str();
     let button = match with_pictures {
         true => {
             let picture = entry.picture.as_deref();
-            let painted = picture.and_then(|path| thumbnail(path, pictures, actions));
+            let painted = picture.and_then(|path| thumbnail(path, list));
             Button::selectable(entry.chosen, (picture_atom(painted), name))
         }
         false => Button::selectable(entry.chosen, name),
@@ -136,12 +213,12 @@ fn entry_ui(
 }
 
 /// The texture of a small picture; asks for it where it is not there yet.
-fn thumbnail(path: &Path, pictures: &mut Pictures<'_>, actions: &mut Actions) -> Option<Painted> {
-    let painted = pictures.textures.thumbnail(path);
-    let history = pictures.history;
+fn thumbnail(path: &Path, list: &mut List<'_>) -> Option<Painted> {
+    let painted = list.textures.thumbnail(path);
+    let history = list.history;
     if painted.is_none() && !history.asked.contains(path) && !history.unreadable.contains_key(path)
     {
-        actions.push(Action::WantThumbnail(path.to_path_buf()));
+        list.actions.push(Action::WantThumbnail(path.to_path_buf()));
     }
     painted
 }
