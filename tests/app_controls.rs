@@ -384,6 +384,7 @@ fn a_lora_by_its_file_is_listed_too_and_reaches_the_worker() {
         path: PathBuf::from("/elsewhere/ink.safetensors"),
         weight: 0.5,
     }];
+    options.request.embeddings = vec![PathBuf::from("/elsewhere/hands.pt")];
     let (mut window, script) = harness([1280.0, 900.0], setup(options));
     script.ready();
     window.run();
@@ -392,6 +393,9 @@ fn a_lora_by_its_file_is_listed_too_and_reaches_the_worker() {
     assert_eq!(job.request.loras[0].weight, 0.75);
     button(&mut window, "Remove ink");
     assert!(request(&window).loras.is_empty());
+    assert_eq!(job.request.embeddings.len(), 1);
+    button(&mut window, "Remove hands.pt");
+    assert!(request(&window).embeddings.is_empty());
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The LoRAs that the prompt names, each with its weight; what is added, moved and taken away here is
 //! written in the prompt, where other programs look for it and where a picture's settings keep it.
 
+use std::path::PathBuf;
+
 use egui::{Align, Label, Layout, Ui, Vec2};
 
 use super::picker::{Entry, List, picker_ui, popup};
 use crate::app::command::{Action, Actions};
 use crate::app::lora_tags::{self, Tag};
-use crate::app::state::State;
+use crate::app::state::{State, file_name};
 use crate::app::textures::Textures;
 use crate::app::widgets::{Number, bare_slider, icon_button, small_icon, told_fold};
 use crate::app::{icons, theme};
@@ -16,7 +18,8 @@ pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
     let found = state.models.add_ons.iter();
     let any = found.clone().any(|it| it.kind == AddOnKind::Lora);
     let tags = lora_tags::tags(&state.settings.request.prompt);
-    let count = tags.len() + state.settings.request.loras.len();
+    let request = &state.settings.request;
+    let count = tags.len() + request.loras.len() + request.embeddings.len();
     if !any && count == 0 {
         return;
     }
@@ -31,6 +34,7 @@ pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
         tag_ui(ui, state, tag);
     }
     files_ui(ui, state);
+    embeddings_ui(ui, &mut state.settings.request.embeddings);
     add_ui(ui, state, textures, actions);
 }
 
@@ -60,26 +64,38 @@ fn files_ui(ui: &mut Ui, state: &mut State) {
     }
 }
 
+/// Embeddings by their files: nothing happens until the prompt names them.
+fn embeddings_ui(ui: &mut Ui, embeddings: &mut Vec<PathBuf>) {
+    embeddings.retain(|path| {
+        let name = file_name(path);
+        let tooltip = format!("{name}: an embedding; the prompt names it where it counts");
+        !removable_row(ui, &name, &tooltip)
+    });
+}
+
 enum Change {
     Weight(f64),
     Remove,
 }
 
+/// A name, and whether it is to go.
+fn removable_row(ui: &mut Ui, name: &str, tooltip: &str) -> bool {
+    let size = Vec2::new(ui.available_width(), theme::RESET_WIDTH);
+    let layout = Layout::right_to_left(Align::Center);
+    let row = ui.allocate_ui_with_layout(size, layout, |ui| {
+        let remove = format!("Remove {name}");
+        let remove = small_icon(ui, icons::CANCEL, &remove, "Draw without it");
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            ui.add(Label::new(name).truncate()).on_hover_text(tooltip);
+        });
+        remove.clicked()
+    });
+    row.inner
+}
+
 /// The name over its slider.
 fn lora_row(ui: &mut Ui, name: &str, weight: f64) -> Option<Change> {
-    let mut change = None;
-    let size = Vec2::new(ui.available_width(), theme::RESET_WIDTH);
-    ui.allocate_ui(size, |ui| {
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let remove = format!("Remove {name}");
-            if small_icon(ui, icons::CANCEL, &remove, "Draw without it").clicked() {
-                change = Some(Change::Remove);
-            }
-            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(Label::new(name).truncate()).on_hover_text(name);
-            });
-        });
-    });
+    let mut change = removable_row(ui, name, name).then_some(Change::Remove);
     let number = Number {
         value: weight,
         default: 1.0,
