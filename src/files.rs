@@ -40,6 +40,68 @@ pub fn atomic_write_new(path: &Path, bytes: &[u8]) -> Result<bool> {
     Ok(written)
 }
 
+/// Makes the file `path` of what `write` writes, whole or not at all; never replaces anything.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path; what `write` fails with, and then nothing is left.
+pub fn new_file(
+    path: &Path,
+    write: &mut dyn FnMut(&mut std::fs::File) -> Result<()>,
+) -> Result<()> {
+    let failed = |source| Error::io("Saving", path, source);
+    let mut file = write_beside(path, b"").map_err(failed)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all().map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(failed(error.error));
+        }
+        // Some network drives know neither hard links nor a rename that refuses to replace.
+        Err(error) => {
+            if !claim_and_persist(error.file, path).map_err(failed)? {
+                return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+            }
+        }
+    }
+    sync_folder(path);
+    Ok(())
+}
+
+/// Makes the folder `path` of what `fill` puts into it, whole or not at all; never replaces anything.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path; what `fill` fails with, and then nothing is left.
+pub fn new_folder(path: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+    let failed = |source| Error::io("Saving", path, source);
+    let around = folder_of(path);
+    std::fs::create_dir_all(around).map_err(failed)?;
+    let folder = tempfile::Builder::new()
+        .prefix(".easel-")
+        .tempdir_in(around)
+        .map_err(failed)?;
+    // What failed is told by the name that it was to have.
+    fill(folder.path()).map_err(|error| match error {
+        Error::Io {
+            doing,
+            path: inside,
+            source,
+        } => {
+            let named = inside.strip_prefix(folder.path()).map(|it| path.join(it));
+            Error::io(doing, named.unwrap_or(inside), source)
+        }
+        other => other,
+    })?;
+    allow_entering(folder.path()).map_err(failed)?;
+    // A rename would replace an empty folder, and nothing else.
+    if path.symlink_metadata().is_ok() {
+        return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
+    }
+    std::fs::rename(folder.path(), path).map_err(failed)?;
+    // It is not there any more under its first name.
+    let _ = folder.keep();
+    sync_folder(path);
+    Ok(())
+}
+
 /// A temporary file beside `path` that holds `bytes` and is on the disk.
 fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let folder = folder_of(path);
@@ -185,6 +247,17 @@ fn forget_cached(_file: &std::fs::File) {}
 fn allow_reading(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(unix)]
+fn allow_entering(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn allow_entering(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]

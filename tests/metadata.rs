@@ -36,6 +36,7 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         guidance_rescale: 0.0,
         guidance_interval: None,
         clip_skip: 1,
+        unet_path: None,
         vae_path: None,
         loras: Vec::new(),
         embeddings: Vec::new(),
@@ -214,6 +215,7 @@ fn the_infotext_is_a1111_s_word_for_word() {
     let more = PictureSettings {
         guidance_rescale: 0.7,
         clip_skip: 2,
+        unet_path: Some(PathBuf::from("models/unet/a, b.gguf")),
         vae_path: Some(PathBuf::from("models/VAE/kl-f8, ema.safetensors")),
         ..odd
     };
@@ -983,6 +985,7 @@ prop_compose! {
                 loras: vae.iter().map(|name| (name.clone(), format!("{seed:012x}"))).collect(),
                 ..AddOnHashes::default()
             },
+            unet_path: vae.clone().map(PathBuf::from),
             vae_path: vae.map(PathBuf::from),
             seed,
             seeding: Seeding {

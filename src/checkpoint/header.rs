@@ -1,13 +1,14 @@
 //! What a file says of its tensors: names, shapes, types and places.
 //!
-//! Of a safetensors file it reads the header's bytes only and believes none of them. The `safetensors` crate's types are used,
+//! Of a file it reads the header's bytes only and believes none of them. Which kind of file it is follows
+//! from its first bytes; torch's and GGUF's have readers of their own, this one is safetensors'. The `safetensors` crate's types are used,
 //! its reader is not: it takes the last of two equal names and does not say which tensor is wrong.
 //! Source: the format's description, <https://github.com/huggingface/safetensors> (README, "Format").
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -15,11 +16,14 @@ use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::torch_file;
+use super::blocks::Blocks;
+use super::{gguf, torch_file};
 use crate::error::{Error, Result};
 
 /// The format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Where ModelSpec 1.0 notes what a model predicts: `epsilon` or `v`.
+pub const PREDICTION_NOTE: &str = "modelspec.prediction_type";
 /// More dimensions than any network has; libtorch takes more, at a price.
 const MAX_DIMENSIONS: usize = 8;
 
@@ -29,9 +33,57 @@ pub struct TensorHeader {
     pub name: String,
     pub shape: Vec<i64>,
     /// As stored, not as computed with.
-    pub dtype: Dtype,
+    pub dtype: StoredType,
     /// Size in the file.
     pub bytes: u64,
+}
+
+/// How the values of a tensor lie in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredType {
+    /// One number after another.
+    Plain(Dtype),
+    /// A few bits each, with a scale for every block: GGUF's.
+    Blocks(Blocks),
+}
+
+impl StoredType {
+    /// Values that are stored together.
+    pub(super) fn block_elements(self) -> u64 {
+        match self {
+            Self::Plain(_) => 1,
+            Self::Blocks(blocks) => blocks.elements(),
+        }
+    }
+
+    /// Bytes of those.
+    pub(super) fn block_bytes(self) -> u64 {
+        match self {
+            Self::Plain(dtype) => dtype.bitsize() as u64 / 8,
+            Self::Blocks(blocks) => blocks.bytes(),
+        }
+    }
+}
+
+impl From<Dtype> for StoredType {
+    fn from(dtype: Dtype) -> Self {
+        Self::Plain(dtype)
+    }
+}
+
+impl From<Blocks> for StoredType {
+    fn from(blocks: Blocks) -> Self {
+        Self::Blocks(blocks)
+    }
+}
+
+impl fmt::Display for StoredType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(dtype) => dtype.fmt(formatter),
+            Self::Blocks(blocks) => blocks.fmt(formatter),
+        }
+    }
 }
 
 impl TensorHeader {
@@ -42,6 +94,7 @@ impl TensorHeader {
 }
 
 /// A tensor with its place: `begin` counts from the beginning of the file.
+#[derive(Debug)]
 pub(super) struct Entry {
     pub header: TensorHeader,
     pub begin: u64,
@@ -78,6 +131,36 @@ pub fn headers(files: &[PathBuf]) -> Result<Vec<TensorHeader>> {
 
 /// Reads and checks one file's header. The tensors returned lie inside the file.
 pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
+    let wrong = |why| Error::model(path, why);
+    match head(path)? {
+        Head::Torch => torch_file::read_entries(path),
+        Head::Gguf { length } => {
+            let file = File::open(path).map_err(|source| Error::io("Reading", path, source))?;
+            gguf::parse(BufReader::new(file), length).map_err(wrong)
+        }
+        Head::Safetensors {
+            text,
+            data_begin,
+            length,
+        } => parse(&text, data_begin, length).map_err(wrong),
+    }
+}
+
+/// What a file is by its first bytes.
+enum Head {
+    Torch,
+    Gguf {
+        length: u64,
+    },
+    /// With the text of its header, unchecked.
+    Safetensors {
+        text: Vec<u8>,
+        data_begin: u64,
+        length: u64,
+    },
+}
+
+fn head(path: &Path) -> Result<Head> {
     let failed = |source| Error::io("Reading", path, source);
     // Before opening: a pipe would block, a folder gives an unclear error.
     let metadata = std::fs::metadata(path).map_err(failed)?;
@@ -95,7 +178,10 @@ pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
     }
     file.read_exact(&mut size).map_err(failed)?;
     if torch_file::is_one(size) {
-        return torch_file::read_entries(path);
+        return Ok(Head::Torch);
+    }
+    if gguf::is_one(size) {
+        return Ok(Head::Gguf { length });
     }
     let size = u64::from_le_bytes(size);
     if size > MAX_HEADER_BYTES || size > length - 8 {
@@ -110,26 +196,25 @@ pub(super) fn read_entries(path: &Path) -> Result<Vec<Entry>> {
     // At most the length of the file and 100 MB: checked above.
     let mut text = Vec::new();
     file.take(size).read_to_end(&mut text).map_err(failed)?;
-    parse(&text, 8 + size, length).map_err(|why| Error::model(path, why))
+    Ok(Head::Safetensors {
+        text,
+        data_begin: 8 + size,
+        length,
+    })
 }
 
 /// What a safetensors file says of itself in words (`__metadata__`); nothing for another file.
 ///
 /// Errors: [`Error::Io`]; [`Error::Model`] for a header that cannot be read.
 pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    let failed = |source| Error::io("Reading", path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let Some(bytes) = header_bytes(&mut file).map_err(failed)? else {
-        return Ok(BTreeMap::new());
-    };
-    // At most the length of the file and 100 MB: checked above.
-    let mut text = Vec::new();
-    file.take(bytes).read_to_end(&mut text).map_err(failed)?;
     #[derive(Deserialize)]
     struct Words {
         #[serde(default, rename = "__metadata__")]
         words: BTreeMap<String, String>,
     }
+    let Head::Safetensors { text, .. } = head(path)? else {
+        return Ok(BTreeMap::new());
+    };
     let Words { words } = serde_json::from_slice(&text)
         .map_err(|error| Error::model(path, format!("its header cannot be read: {error}")))?;
     Ok(words)
@@ -139,24 +224,10 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
 ///
 /// Errors: [`Error::Io`].
 pub fn tensors_begin(path: &Path) -> Result<Option<u64>> {
-    let failed = |source| Error::io("Reading", path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    Ok(header_bytes(&mut file)
-        .map_err(failed)?
-        .map(|bytes| 8 + bytes))
-}
-
-/// The length of a safetensors file's header, which begins at byte 8; `None` for another file.
-fn header_bytes(file: &mut File) -> std::io::Result<Option<u64>> {
-    let length = file.metadata()?.len();
-    let mut size = [0; 8];
-    if length < size.len() as u64 {
-        return Ok(None);
-    }
-    file.read_exact(&mut size)?;
-    let bytes = u64::from_le_bytes(size);
-    let other = torch_file::is_one(size) || bytes > MAX_HEADER_BYTES || bytes > length - 8;
-    Ok((!other).then_some(bytes))
+    Ok(match head(path)? {
+        Head::Safetensors { data_begin, .. } => Some(data_begin),
+        Head::Torch | Head::Gguf { .. } => None,
+    })
 }
 
 /// Checks everything the header says against the file's length.
@@ -232,7 +303,7 @@ fn entry(name: String, info: &TensorInfo, data_begin: u64) -> Result<Entry, Stri
     let header = TensorHeader {
         name,
         shape,
-        dtype: info.dtype,
+        dtype: info.dtype.into(),
         bytes: bits / 8,
     };
     Ok(Entry {

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use super::header::{Entry, read_entries};
+use super::blocks::Blocks;
+use super::header::{Entry, StoredType, TensorHeader, read_entries};
 use crate::error::{Error, Result};
+
+/// Blocks of numbers that are copied out of a mapped file at once: some hundred kilobytes.
+const BLOCKS_AT_ONCE: u64 = 4096;
 
 /// The tensors of a model by the names they have in its files.
 #[derive(Debug)]
@@ -100,40 +104,27 @@ pub fn load_pieces(
     kind: Kind,
     progress: &mut dyn FnMut(f32),
 ) -> Result<NamedTensors> {
-    let mut wanted = Vec::new();
-    for file in files {
-        let stored = read_entries(file)?;
-        let bytes = map(file)?;
-        for entry in stored {
-            let pieces = pieces(&entry.header.name);
-            if !pieces.is_empty() {
-                wanted.push((file, bytes.shallow_clone(), entry, pieces));
-            }
-        }
-    }
-    let sizes = wanted.iter().map(|(_, _, entry, _)| entry.header.bytes);
-    let total: u64 = sizes.sum();
+    let stored = TensorFiles::open(files)?;
+    let wanted: Vec<(usize, u64, Vec<Piece>)> = stored
+        .headers()
+        .enumerate()
+        .map(|(index, header)| (index, header.bytes, pieces(&header.name)))
+        .filter(|(_, _, pieces)| !pieces.is_empty())
+        .collect();
+    let total: u64 = wanted.iter().map(|(_, bytes, _)| bytes).sum();
     let mut done = 0;
     let mut tensors = BTreeMap::new();
-    for (file, bytes, entry, pieces) in wanted {
-        let stored = view(file, &bytes, &entry)?;
+    for (index, bytes, pieces) in wanted {
+        let whole = stored.read(index, Cut::Whole)?;
         for piece in pieces {
-            if piece.cut.shape(&entry.header.shape).is_none() {
-                let header = &entry.header;
-                let why = format!(
-                    "its tensor {} of shape {:?} is not of the shape that such a file has",
-                    header.name, header.shape
-                );
-                return Err(Error::model(file, why));
-            }
-            let part = piece.cut.of(stored.shallow_clone())?;
+            let part = stored.cut(index, piece.cut, &whole)?;
             let name = piece.name.clone();
             if tensors.insert(name, place(part, device, kind)?).is_some() {
                 let why = format!("its tensor {} comes twice", piece.name);
-                return Err(Error::model(file, why));
+                return Err(Error::model(stored.path_of(index), why));
             }
         }
-        done += entry.header.bytes;
+        done += bytes;
         progress(done as f32 / total.max(1) as f32);
     }
     let path = match files {
@@ -142,6 +133,94 @@ pub fn load_pieces(
         [] => PathBuf::new(),
     };
     Ok(NamedTensors { path, tensors })
+}
+
+/// The tensors of files whose headers were read: on disk, until one is asked for.
+#[derive(Debug)]
+pub struct TensorFiles(Vec<Stored>);
+
+#[derive(Debug)]
+struct Stored {
+    file: PathBuf,
+    /// The whole file, mapped.
+    bytes: Tensor,
+    entry: Entry,
+}
+
+impl Stored {
+    /// `bytes`: a map of its file.
+    fn whole(&self, bytes: &Tensor) -> Result<Tensor> {
+        match self.entry.header.dtype {
+            StoredType::Plain(dtype) => view(&self.file, bytes, &self.entry, dtype),
+            StoredType::Blocks(blocks) => dequantized(bytes, &self.entry, blocks),
+        }
+    }
+}
+
+impl TensorFiles {
+    /// Errors: [`Error::Io`]; [`Error::Model`] for a broken file.
+    pub fn open(files: &[PathBuf]) -> Result<Self> {
+        let mut all = Vec::new();
+        for file in files {
+            let entries = read_entries(file)?;
+            let bytes = map(file)?;
+            all.extend(entries.into_iter().map(|entry| Stored {
+                file: file.clone(),
+                bytes: bytes.shallow_clone(),
+                entry,
+            }));
+        }
+        Ok(Self(all))
+    }
+
+    /// In the order of the files and of the data in them.
+    pub fn headers(&self) -> impl Iterator<Item = &TensorHeader> {
+        self.0.iter().map(|stored| &stored.entry.header)
+    }
+
+    /// A part of the tensor at this place in [`TensorFiles::headers`]: a view of the mapped file where
+    /// it can be one; f32 where the numbers lie in blocks.
+    ///
+    /// Errors: [`Error::Model`] for a stored type that is not read (f4), or a tensor that cannot be
+    /// cut as asked.
+    pub fn read(&self, index: usize, cut: Cut) -> Result<Tensor> {
+        let stored = self.at(index)?;
+        self.cut(index, cut, &stored.whole(&stored.bytes)?)
+    }
+
+    /// As [`TensorFiles::read`], out of a map of its own: what was read leaves the memory with it.
+    ///
+    /// Errors: as [`TensorFiles::read`].
+    pub fn read_apart(&self, index: usize, cut: Cut) -> Result<Tensor> {
+        let stored = self.at(index)?;
+        self.cut(index, cut, &stored.whole(&map(&stored.file)?)?)
+    }
+
+    fn at(&self, index: usize) -> Result<&Stored> {
+        self.0.get(index).ok_or_else(|| Error::Tensor {
+            name: index.to_string(),
+            why: "is missing".to_owned(),
+        })
+    }
+
+    fn cut(&self, index: usize, cut: Cut, whole: &Tensor) -> Result<Tensor> {
+        if cut.shape(&whole.size()).is_some() {
+            return cut.of(whole.shallow_clone());
+        }
+        let name = self.0.get(index).map(|stored| &stored.entry.header.name);
+        let why = format!(
+            "its tensor {} of shape {:?} is not of the shape that such a file has",
+            name.map_or("", String::as_str),
+            whole.size()
+        );
+        Err(Error::model(self.path_of(index), why))
+    }
+
+    fn path_of(&self, index: usize) -> &Path {
+        self.0
+            .get(index)
+            .map_or(Path::new(""), |stored| &stored.file)
+    }
 }
 
 /// The file's bytes, mapped.
@@ -160,10 +239,28 @@ fn map(path: &Path) -> Result<Tensor> {
     )?)
 }
 
-/// The part of the map that is this tensor. A copy only where it is not aligned to its own type.
-fn view(path: &Path, bytes: &Tensor, entry: &Entry) -> Result<Tensor> {
+/// The floats of a tensor whose numbers lie in blocks.
+fn dequantized(bytes: &Tensor, entry: &Entry, blocks: Blocks) -> Result<Tensor> {
     let header = &entry.header;
-    let kind = stored_kind(header.dtype).ok_or_else(|| {
+    let mut values = Vec::with_capacity(usize::try_from(header.elements()).unwrap_or_default());
+    let mut buffer = Vec::new();
+    let at_once = BLOCKS_AT_ONCE * blocks.bytes();
+    let mut at = 0;
+    while at < header.bytes {
+        let length = at_once.min(header.bytes - at);
+        let piece = bytes.f_narrow(0, (entry.begin + at) as i64, length as i64)?;
+        buffer.resize(piece.numel(), 0);
+        piece.f_copy_data_u8(&mut buffer, piece.numel())?;
+        blocks.dequantize(&buffer, &mut values);
+        at += length;
+    }
+    Ok(Tensor::f_from_slice(&values)?.f_view(header.shape.as_slice())?)
+}
+
+/// The part of the map that is this tensor. A copy only where it is not aligned to its own type.
+fn view(path: &Path, bytes: &Tensor, entry: &Entry, dtype: Dtype) -> Result<Tensor> {
+    let header = &entry.header;
+    let kind = stored_kind(dtype).ok_or_else(|| {
         let why = format!(
             "its tensor {} is stored as {}, which Easel does not read",
             header.name, header.dtype
@@ -186,7 +283,7 @@ fn view(path: &Path, bytes: &Tensor, entry: &Entry) -> Result<Tensor> {
     })
 }
 
-fn stored_kind(dtype: Dtype) -> Option<Kind> {
+pub(super) fn stored_kind(dtype: Dtype) -> Option<Kind> {
     match dtype {
         Dtype::F64 => Some(Kind::Double),
         Dtype::F32 => Some(Kind::Float),

@@ -348,7 +348,7 @@ fn entry(name: &str, tensor: &PickledTensor, storage: Place) -> Option<Entry> {
         header: TensorHeader {
             name: name.to_owned(),
             shape: shape.clone(),
-            dtype: tensor.dtype,
+            dtype: tensor.dtype.into(),
             bytes: (elements * size).unsigned_abs(),
         },
         begin: storage.begin + begin.unsigned_abs(),

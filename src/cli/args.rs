@@ -69,6 +69,7 @@ pub enum Command {
     Window,
     Generate(Box<Generate>),
     Inspect(Inspect),
+    Convert(Convert),
     Info(Info),
     Models(Models),
 }
@@ -96,6 +97,10 @@ pub struct Generate {
     /// A model folder or file; left out: the small model that comes with Easel
     #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
+
+    /// A UNet, file or folder, in place of the model's own: a .gguf of ComfyUI holds nothing else
+    #[arg(long, value_name = "PATH")]
+    pub unet: Option<PathBuf>,
 
     /// A VAE, file or folder, in place of the model's own
     #[arg(long, value_name = "PATH")]
@@ -233,6 +238,31 @@ pub struct Inspect {
     pub json: bool,
 }
 
+/// Write a model anew: as a folder, or as one file.
+///
+/// Reads every model that Easel opens (folders, .safetensors, .ckpt, .gguf) and writes it as a folder
+/// in the diffusers layout, or, where OUT ends in .safetensors, as a single file with the names that
+/// AUTOMATIC1111 and ComfyUI read. A LoRA, VAE or embedding becomes a .safetensors file with the same
+/// tensors. Reads and writes a tensor at a time; OUT is whole or not there, and nothing is replaced.
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// A model folder or file
+    #[arg(value_name = "IN")]
+    pub from: PathBuf,
+    /// NAME.safetensors for a single file; any other name for a folder
+    #[arg(value_name = "OUT")]
+    pub to: PathBuf,
+    /// A UNet, file or folder, in place of the model's own
+    #[arg(long, value_name = "PATH")]
+    pub unet: Option<PathBuf>,
+    /// A VAE, file or folder, in place of the model's own
+    #[arg(long, value_name = "PATH")]
+    pub vae: Option<PathBuf>,
+    /// Number format; auto keeps each tensor's own, and writes f8 and the blocks of .gguf as f16
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dtype())]
+    pub dtype: DtypeChoice,
+}
+
 /// Tell what settings a picture carries.
 ///
 /// Reads PNG, JPEG and WebP files of Easel, AUTOMATIC1111, Forge, ComfyUI, SwarmUI, Fooocus, InvokeAI,
@@ -284,6 +314,7 @@ impl Generate {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative.clone().unwrap_or(base.negative_prompt),
             model: self.model.clone().or(base.model),
+            unet: self.unet.clone().or(base.unet),
             vae: self.vae.clone().or(base.vae),
             loras,
             embeddings,

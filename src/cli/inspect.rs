@@ -37,22 +37,16 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
             write_faults(model, to);
         }
         Inspected::File {
-            why,
-            network,
+            about,
             parameters,
             bytes,
             tensors,
+            ..
         } => {
-            to.out(match network {
-                Some(network @ ("AutoencoderKL" | "AutoencoderTiny")) => {
-                    format!("{network}: a VAE, for use in place of a model's own (--vae)")
-                }
-                Some(network) => format!("{network}: a network that enlarges pictures (--upscale)"),
-                None => format!("A file of tensors that is no model for Easel by itself: {why}"),
-            });
+            to.out(about);
             let formats: BTreeSet<String> = tensors
                 .iter()
-                .map(|tensor| format!("{:?}", tensor.dtype))
+                .map(|tensor| tensor.dtype.to_string())
                 .collect();
             let formats = formats.into_iter().collect::<Vec<_>>().join(", ");
             to.out(format_args!(
@@ -157,6 +151,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             })).collect::<Vec<_>>(),
         }),
         Inspected::File {
+            about,
             why,
             network,
             parameters,
@@ -165,6 +160,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
         } => json!({
             "path": path.to_string_lossy(),
             "kind": "file",
+            "about": about,
             "why": why,
             "network": network,
             "parameters": parameters,
@@ -172,7 +168,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             "tensors": tensors.iter().map(|tensor| json!({
                 "name": tensor.name,
                 "shape": tensor.shape,
-                "dtype": format!("{:?}", tensor.dtype),
+                "dtype": tensor.dtype.to_string(),
             })).collect::<Vec<_>>(),
         }),
     }

@@ -4,6 +4,7 @@
 //! 2 wrong arguments (clap's own), 130 interrupted.
 
 mod args;
+mod convert;
 mod generate;
 mod info;
 mod inspect;
@@ -18,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded};
 
-pub use args::{Arguments, Command, Generate, Info, Inspect, Models, Output};
+pub use args::{Arguments, Command, Convert, Generate, Info, Inspect, Models, Output};
 pub use generate::{Outcome, Session, generate};
 pub use info::info;
 pub use inspect::inspect;
@@ -106,6 +107,7 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
         // The caller opens the window.
         Command::Window => {}
         Command::Generate(arguments) => return generate_with_worker(&arguments, to),
+        Command::Convert(arguments) => return convert::convert(&arguments, &interrupts()?, to),
         Command::Info(arguments) => info(&arguments.image, arguments.json, to)?,
         Command::Inspect(arguments) => inspect(&arguments.path, arguments.json, to)?,
         Command::Models(arguments) => {

@@ -131,23 +131,21 @@ impl FileKind {
     }
 }
 
-/// Numbered layers, under `encoder.layers.` and `decoder.layers.`, under `taesd_encoder.`, or alone.
+/// TAESD's decoder, which is what draws: numbered layers, alone or behind a name. diffusers counts from
+/// the first layer with weights.
 fn is_tiny_vae(headers: &[TensorHeader]) -> bool {
-    const PREFIXES: [&str; 5] = [
-        "decoder.layers.",
-        "encoder.layers.",
-        "taesd_decoder.",
-        "taesd_encoder.",
-        "",
+    const DECODERS: [(&str, &str, &str); 4] = [
+        ("decoder.layers.", "0.weight", "2.conv.0.weight"),
+        ("decoder.", "1.weight", "3.conv.0.weight"),
+        ("taesd_decoder.", "1.weight", "3.conv.0.weight"),
+        ("", "1.weight", "3.conv.0.weight"),
     ];
-    PREFIXES.iter().any(|prefix| {
+    DECODERS.iter().any(|(prefix, first, block)| {
         let has = |name: &str| {
-            headers
-                .iter()
-                .any(|it| it.name == format!("{prefix}{name}"))
+            let name = format!("{prefix}{name}");
+            headers.iter().any(|it| it.name == name)
         };
-        // The decoder's first layer has no weights in the original, the encoder's has; both have blocks.
-        (has("0.weight") || has("1.weight")) && has("3.conv.0.weight")
+        has(first) && has(block)
     })
 }
 
@@ -178,7 +176,7 @@ mod tests {
         let header = |(name, shape): &(&str, &[i64])| TensorHeader {
             name: (*name).to_owned(),
             shape: shape.to_vec(),
-            dtype: Dtype::F16,
+            dtype: Dtype::F16.into(),
             bytes: 0,
         };
         FileKind::of(&tensors.iter().map(header).collect::<Vec<_>>())
@@ -216,6 +214,14 @@ mod tests {
                     ("3.conv.0.weight", &[64, 64, 3, 3]),
                 ],
                 FileKind::TinyVae,
+            ),
+            (
+                &[
+                    ("0.weight", &[64, 3, 3, 3]),
+                    ("1.conv.0.weight", &[64, 64, 3, 3]),
+                    ("3.conv.0.weight", &[64, 64, 3, 3]),
+                ],
+                FileKind::Unknown,
             ),
             (
                 &[

@@ -29,6 +29,8 @@ pub use lora::{Lora, find_lora, find_lora_as};
 use memory::check_room;
 pub use memory::{Footprint, check_free};
 use model_files::load_tiny_vae;
-pub use model_files::{Component, Inspection, ModelFiles, vae_class};
+pub use model_files::{
+    Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, vae_class,
+};
 pub use part::Part;
 pub use sd::StableDiffusion;

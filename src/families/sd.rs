@@ -27,7 +27,8 @@ pub struct StableDiffusion {
     pub kind: Kind,
     pub scheduler: SchedulerConfig,
     pub unet: UNet2DConditionModel,
-    /// Where the VAE lies that stands in for the model's own.
+    /// Where the UNet and the VAE lie that stand in for the model's own.
+    pub unet_path: Option<PathBuf>,
     pub vae_path: Option<PathBuf>,
     /// Worth knowing, not failing for.
     pub notes: Vec<String>,
@@ -91,6 +92,7 @@ impl StableDiffusion {
             scheduler: files.scheduler.clone(),
             unet,
             notes,
+            unet_path: files.unet_path(),
             vae_path: files.vae_path(),
             needs,
             decoder,

@@ -63,6 +63,7 @@ fn own_recipe(settings: PictureSettings, carried: &Carried) -> Recipe {
     }
     for (lay_at, path) in [
         (MODEL_LAY_AT, &settings.model_path),
+        ("Its UNet lay at", &settings.unet_path),
         ("Its VAE lay at", &settings.vae_path),
     ] {
         if let Some(path) = path.as_ref().filter(|path| !path.exists()) {

@@ -38,6 +38,8 @@ pub struct GenerationRequest {
     pub negative_prompt: String,
     /// A model folder or file; `None` is the model that ships.
     pub model: Option<PathBuf>,
+    /// A UNet, file or folder, that stands in for the model's own.
+    pub unet: Option<PathBuf>,
     /// A VAE, file or folder, that stands in for the model's own.
     pub vae: Option<PathBuf>,
     /// LoRAs beside those that the prompt names.
@@ -151,6 +153,9 @@ pub struct PictureSettings {
     /// First 10 hex digits of the sha256 of the model file (of the UNet's file, for a folder).
     #[serde(default)]
     pub model_hash: Option<String>,
+    /// Where the UNet lay that stood in for the model's own; the model is called by it.
+    #[serde(default)]
+    pub unet_path: Option<PathBuf>,
     /// Where the VAE lay that stood in for the model's own.
     #[serde(default)]
     pub vae_path: Option<PathBuf>,
@@ -215,6 +220,7 @@ impl PictureSettings {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
             model: self.model_path.clone(),
+            unet: self.unet_path.clone(),
             vae: self.vae_path.clone(),
             loras: self.loras.clone(),
             embeddings: self.embeddings.clone(),

@@ -14,7 +14,7 @@ use crate::models::layers::{
 };
 
 /// All that changes the encoder's arithmetic, from `text_encoder/config.json`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClipConfig {
     pub vocab_size: i64,
     /// Width of the states.

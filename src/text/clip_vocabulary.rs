@@ -4,6 +4,8 @@
 //! Source: OpenCLIP `tokenizer.py` (`SimpleTokenizer`, `bytes_to_unicode`), whose file of merges,
 //! cut to the ones in use, is `assets/clip/merges.txt`.
 
+use serde_json::json;
+
 /// The merges in their order, a pair a line.
 const MERGES: &str = include_str!("../../assets/clip/merges.txt");
 
@@ -30,6 +32,33 @@ pub fn tokens(merges: &[(String, String)]) -> Vec<String> {
     let merged = merges.iter().map(|(left, right)| format!("{left}{right}"));
     let markers = [BEGIN, END].map(str::to_owned);
     within.chain(at_end).chain(merged).chain(markers).collect()
+}
+
+/// The files of a `tokenizer` folder as transformers writes them, by name. `length`: the text encoder's
+/// longest text; `pads_zero`: OpenCLIP's way to fill texts up, else OpenAI's.
+pub fn files(length: i64, pads_zero: bool) -> [(&'static str, String); 4] {
+    let merges = merges();
+    let tokens = tokens(&merges);
+    let pad = match tokens.first() {
+        Some(first) if pads_zero => first.as_str(),
+        _ => END,
+    };
+    let vocabulary: serde_json::Map<String, serde_json::Value> = tokens
+        .iter()
+        .zip(0..)
+        .map(|(token, number): (_, u32)| (token.clone(), number.into()))
+        .collect();
+    let markers = json!({"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": pad});
+    let mut config = markers.clone();
+    config["model_max_length"] = json!(length);
+    config["tokenizer_class"] = json!("CLIPTokenizer");
+    config["do_lower_case"] = json!(true);
+    [
+        ("vocab.json", json!(vocabulary).to_string()),
+        ("merges.txt", format!("#version: 0.2\n{MERGES}")),
+        ("tokenizer_config.json", format!("{config:#}\n")),
+        ("special_tokens_map.json", format!("{markers:#}\n")),
+    ]
 }
 
 /// The letters that stand for the 256 bytes, in the order of the tokens: what is printable in

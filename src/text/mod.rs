@@ -4,6 +4,6 @@
 //! as long as the encoder, [`clip`] turns chunks into embeddings.
 
 pub mod clip;
-mod clip_vocabulary;
+pub mod clip_vocabulary;
 pub mod embeddings;
 pub mod tokenizer;

@@ -26,7 +26,7 @@ use crate::output;
 use crate::pipeline::{
     self, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
 };
-use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat, Stage, Upscale};
+use crate::request::{DeviceChoice, GenerationRequest, PictureFormat, Stage, Upscale};
 
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
 const PROGRESS_STEP: f32 = 0.01;
@@ -51,6 +51,7 @@ struct Loaded {
 struct ModelKey {
     /// `None`: the model that ships.
     path: Option<PathBuf>,
+    unet: Option<PathBuf>,
     vae: Option<PathBuf>,
     device: Device,
     kind: Kind,
@@ -86,9 +87,13 @@ impl Engine {
                     device,
                     dtype,
                 } => {
-                    if let Err(error) =
-                        self.guarded(|engine| engine.load(model.as_deref(), None, device, dtype))
-                    {
+                    let asked = GenerationRequest {
+                        model: model.clone(),
+                        device,
+                        dtype,
+                        ..GenerationRequest::default()
+                    };
+                    if let Err(error) = self.guarded(|engine| engine.load(&asked)) {
                         self.send(Event::ModelFailed {
                             model,
                             failure: error.into(),
@@ -131,12 +136,7 @@ impl Engine {
 
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
-        self.load(
-            request.model.as_deref(),
-            request.vae.as_deref(),
-            request.device,
-            request.dtype,
-        )?;
+        self.load(request)?;
         let upscaler_path = self.upscaler_for(request)?;
         let device = self.loaded()?.key.device;
         if let Some(path) = &upscaler_path {
@@ -254,32 +254,29 @@ impl Engine {
     }
 
     /// Makes sure that the asked model is in memory, as asked.
-    fn load(
-        &mut self,
-        path: Option<&Path>,
-        vae: Option<&Path>,
-        device: DeviceChoice,
-        dtype: DtypeChoice,
-    ) -> Result<()> {
-        let device = device::device(device)?;
+    fn load(&mut self, asked: &GenerationRequest) -> Result<()> {
+        let device = device::device(asked.device)?;
         let key = ModelKey {
-            path: path.map(Path::to_path_buf),
-            vae: vae.map(Path::to_path_buf),
+            path: asked.model.clone(),
+            unet: asked.unet.clone(),
+            vae: asked.vae.clone(),
             device,
-            kind: device::kind(dtype, device),
+            kind: device::kind(asked.dtype, device),
         };
         if self.model.as_ref().is_some_and(|loaded| loaded.key == key) {
             return Ok(());
         }
-        let shipped = path.is_none();
-        let files = match path {
+        let shipped = asked.model.is_none();
+        let mut files = match &asked.model {
             Some(path) => ModelFiles::open(path)?,
             None => ModelFiles::open(&starter_folder(&self.config.weights))?,
         };
-        let files = match vae {
-            Some(vae) => files.with_vae(vae)?,
-            None => files,
-        };
+        if let Some(unet) = &asked.unet {
+            files = files.with_unet(unet)?;
+        }
+        if let Some(vae) = &asked.vae {
+            files = files.with_vae(vae)?;
+        }
         let name = files.card(shipped)?.name;
         let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
         // The old one goes before the new one comes: two large models may not fit.

@@ -5,6 +5,7 @@
 //! All report [`message::Event`]s into one ordered queue; previews overwrite one slot.
 
 mod add_ons;
+mod convert;
 mod desk;
 mod device;
 mod engine;
@@ -25,6 +26,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 
 pub use crate::families::Inspection;
+pub use convert::{Conversion, Converted, convert};
 pub use handle::{Cancelled, Ends, Handle, channel};
 pub use inspect::{Inspected, inspect};
 pub use lookup::look_up;

@@ -183,6 +183,7 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         guidance_rescale: 0.0,
         guidance_interval: request.guidance_interval,
         clip_skip: 1,
+        unet_path: None,
         vae_path: None,
         loras: Vec::new(),
         embeddings: Vec::new(),

@@ -9,13 +9,14 @@ use crate::shell::{self, Result, failed, say};
 use crate::system;
 
 /// What makes the references; CONTRIBUTING.md says why these versions.
-const ORACLE: [&str; 7] = [
+const ORACLE: [&str; 8] = [
     "torch==2.13.0",
     "diffusers==0.42.1",
     "transformers==5.23.0",
     "safetensors",
     "pillow",
     "peft==0.21.2",
+    "gguf==0.19.0",
     "lycoris-lora==4.1.3",
 ];
 
@@ -39,10 +40,11 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 7] = [
+const SCRIPTS: [Script; 8] = [
     script("models.py", &[], false),
     script("samplers.py", &[], false),
     script("checkpoints.py", &[], false),
+    script("gguf_blocks.py", &[], false),
     script("models.py", &["--starter"], true),
     script("pipeline.py", &[], true),
     script("lora.py", &[], true),

@@ -17,6 +17,12 @@ pub(super) const XL_CLIP: &str = "conditioner.embedders.0.transformer.";
 pub(super) const XL_OPEN_CLIP: &str = "conditioner.embedders.1.model.";
 pub(super) const REFINER_OPEN_CLIP: &str = "conditioner.embedders.0.model.";
 
+/// What stable-diffusion.cpp calls SDXL's second where it writes a model; the first is called as
+/// Stable Diffusion 1's.
+pub(super) const CPP_SECOND_CLIP: &str = "cond_stage_model.1.transformer.";
+/// The same layer as [`OPEN_CLIP_LAST_LAYER`] under transformers' names.
+pub(super) const UNHEARD_LAYER: &str = "text_model.encoder.layers.23.";
+
 /// Stable Diffusion 2 was trained on the states before OpenCLIP's last layer, of 24: files have it,
 /// diffusers leaves it out (`SD_2_TEXT_ENCODER_KEYS_TO_IGNORE`).
 const OPEN_CLIP_LAST_LAYER: &str = "23";
@@ -73,10 +79,10 @@ impl LdmNames {
             whole(Part::Unet, self.unet_name(key))
         } else if let Some(key) = key.strip_prefix(VAE) {
             vae_meaning(key, self.vae_blocks)
-        } else if let Some(key) = key.strip_prefix(CLIP) {
-            whole(Part::TextEncoder, Some(clip_name(key)))
-        } else if let Some(key) = key.strip_prefix(XL_CLIP) {
-            whole(Part::TextEncoder, Some(clip_name(key)))
+        } else if let Some(key) = key.strip_prefix(CLIP).or_else(|| key.strip_prefix(XL_CLIP)) {
+            clip_meaning(Part::TextEncoder, key)
+        } else if let Some(key) = key.strip_prefix(CPP_SECOND_CLIP) {
+            clip_meaning(Part::TextEncoder2, key)
         } else if let Some(key) = key.strip_prefix(OPEN_CLIP) {
             open_clip_meaning(Part::TextEncoder, key)
         } else if let Some(key) = key
@@ -235,6 +241,23 @@ fn clip_name(key: &str) -> String {
     } else {
         format!("text_model.{key}")
     }
+}
+
+/// As [`clip_name`]; stable-diffusion.cpp keeps some of OpenCLIP's tensors as they were under such names.
+fn clip_meaning(part: Part, key: &str) -> Meaning {
+    let name = clip_name(key);
+    if let Some((layer, leaf)) = name.split_once(".self_attn.in_proj.") {
+        return Meaning::Tensors(part, packed(layer, leaf));
+    }
+    let piece = match (name.as_str(), part) {
+        ("text_model.text_projection", Part::TextEncoder2) => Piece {
+            name: "text_projection.weight".to_owned(),
+            cut: Cut::Transposed,
+        },
+        ("text_model.text_projection" | "text_model.logit_scale", _) => return Meaning::Unused,
+        _ => Piece::whole(name),
+    };
+    Meaning::Tensors(part, vec![piece])
 }
 
 /// `part` says which model's it is: Stable Diffusion 2's only one, or SDXL's second, which is whole.

@@ -1,8 +1,11 @@
 //! A model as it lies on disk, understood from its configs and file headers alone: a folder in
 //! diffusers' layout, or a single-file checkpoint.
 
+mod export;
 mod ldm;
+mod ldm_out;
 mod single_file;
+mod unet_files;
 mod vae_files;
 
 use std::collections::BTreeMap;
@@ -12,11 +15,14 @@ use serde::Deserialize;
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::export::{ConfigFile, PartTensors};
+pub use self::ldm_out::Assembled;
 use self::single_file::SingleFile;
+use self::unet_files::UnetFiles;
 pub use self::vae_files::load_tiny_vae;
 use self::vae_files::{VaeFiles, VaeKind};
 use super::{Family, Part};
-use crate::checkpoint::{self, Dtype, TensorHeader};
+use crate::checkpoint::{self, Piece, StoredType, TensorHeader};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
@@ -72,7 +78,8 @@ pub struct ModelFiles {
     pub zeros_for_empty_prompt: bool,
     pub scheduler: SchedulerConfig,
     layout: Layout,
-    /// Stands in for the model's own.
+    /// Stand in for the model's own.
+    other_unet: Option<UnetFiles>,
     other_vae: Option<VaeFiles>,
     easel: EaselJson,
 }
@@ -81,6 +88,14 @@ pub struct ModelFiles {
 enum Layout {
     Folder,
     SingleFile(SingleFile),
+}
+
+/// Where one network of a model comes from.
+enum Source<'a> {
+    Folder,
+    SingleFile(&'a SingleFile),
+    Unet(&'a UnetFiles),
+    Vae(&'a VaeFiles),
 }
 
 /// What a model is, for `easel inspect`.
@@ -186,6 +201,7 @@ impl ModelFiles {
             zeros_for_empty_prompt: single.generation.family() == Family::Xl,
             scheduler: single.scheduler()?,
             layout: Layout::SingleFile(single),
+            other_unet: None,
             other_vae: None,
             easel: EaselJson::default(),
         };
@@ -238,12 +254,33 @@ impl ModelFiles {
             scheduler: SchedulerConfig::from_json(&read(&scheduler_path)?)
                 .map_err(|error| within(&scheduler_path, error))?,
             layout: Layout::Folder,
+            other_unet: None,
             other_vae: None,
             easel,
             path: path.to_path_buf(),
         };
         files.check_parts_fit()?;
         Ok(files)
+    }
+
+    /// The same model with the UNet of another file or folder.
+    ///
+    /// Errors: [`Error::Model`] naming the UNet and why it cannot be used, or does not fit the model.
+    pub fn with_unet(mut self, path: &Path) -> Result<Self> {
+        let mut other = UnetFiles::open(path)?;
+        if path.is_file() {
+            other.draws_as(self.unet.sample_size);
+        }
+        self.unet = other.config.clone();
+        self.other_unet = Some(other);
+        self.check_parts_fit().map_err(|error| match error {
+            Error::Model { why, .. } => {
+                let why = format!("with the rest of {}: {why}", self.path.display());
+                Error::model(path, why)
+            }
+            other => other,
+        })?;
+        Ok(self)
     }
 
     /// The same model with the VAE of another file or folder.
@@ -286,6 +323,11 @@ impl ModelFiles {
         }
     }
 
+    /// Where the UNet lies, where it is not the model's own.
+    pub fn unet_path(&self) -> Option<PathBuf> {
+        self.other_unet.as_ref().map(|other| other.path.clone())
+    }
+
     /// Where the VAE lies, where it is not the model's own.
     pub fn vae_path(&self) -> Option<PathBuf> {
         self.other_vae.as_ref().map(|other| other.path.clone())
@@ -302,6 +344,9 @@ impl ModelFiles {
                 .len();
         }
         let own_name = || {
+            if let Some(unet) = self.other_unet.as_ref().and_then(|it| it.path.file_stem()) {
+                return unet.to_string_lossy().into_owned();
+            }
             if let Some(name) = checkpoint::hub_name(&self.path) {
                 return name;
             }
@@ -420,16 +465,21 @@ impl ModelFiles {
 
     fn component(&self, part: Part) -> Result<Component> {
         let files = self.files(part)?;
-        let headers = match (&self.layout, &self.other_vae) {
-            (_, Some(other)) if part == Part::Vae => other.headers.clone(),
-            (Layout::Folder, _) => checkpoint::headers(&files)?,
-            (Layout::SingleFile(single), _) => single.headers(part).to_vec(),
+        let headers = match self.source(part) {
+            Source::Unet(other) => other.headers.clone(),
+            Source::Vae(other) => other.headers.clone(),
+            Source::Folder => checkpoint::headers(&files)?,
+            Source::SingleFile(single) => single.headers(part).to_vec(),
         };
         let weights = Weights::new(&self.path, stand_ins(&headers)?);
         let built = self.try_out(part, &weights);
         Ok(Component {
             name: part.name(),
-            class: part.class().to_owned(),
+            class: match self.source(part) {
+                Source::Vae(other) => other.config.class(),
+                Source::Folder | Source::SingleFile(_) | Source::Unet(_) => part.class(),
+            }
+            .to_owned(),
             parameters: headers.iter().map(TensorHeader::elements).sum(),
             bytes: headers.iter().map(|header| header.bytes).sum(),
             dtypes: dtypes(&headers),
@@ -483,36 +533,47 @@ impl ModelFiles {
         progress: &mut dyn FnMut(f32),
     ) -> Result<Weights> {
         let files = self.files(part)?;
-        let named = match (&self.layout, &self.other_vae) {
-            (_, Some(other)) if part == Part::Vae => other.load(device, kind, progress),
-            (Layout::Folder, _) => checkpoint::load(&files, device, kind, progress),
-            (Layout::SingleFile(single), _) => {
-                let pieces = |key: &str| single.pieces(part, key);
-                checkpoint::load_pieces(&files, &pieces, device, kind, progress)
-            }
-        }?;
+        let pieces = |key: &str| self.pieces(part, key);
+        let named = checkpoint::load_pieces(&files, &pieces, device, kind, progress)?;
         Ok(Weights::new(named.path, named.tensors))
+    }
+
+    /// Where one network comes from.
+    fn source(&self, part: Part) -> Source<'_> {
+        match (part, &self.other_unet, &self.other_vae, &self.layout) {
+            (Part::Unet, Some(other), _, _) => Source::Unet(other),
+            (Part::Vae, _, Some(other), _) => Source::Vae(other),
+            (_, _, _, Layout::Folder) => Source::Folder,
+            (_, _, _, Layout::SingleFile(single)) => Source::SingleFile(single),
+        }
+    }
+
+    /// What becomes of a tensor that is stored in one of a network's files.
+    fn pieces(&self, part: Part, key: &str) -> Vec<Piece> {
+        match self.source(part) {
+            Source::Unet(other) => other.pieces(key),
+            Source::Vae(other) => other.pieces(key),
+            Source::Folder => vec![Piece::whole(key)],
+            Source::SingleFile(single) => single.pieces(part, key),
+        }
     }
 
     /// The files that hold the weights of one network.
     fn files(&self, part: Part) -> Result<Vec<PathBuf>> {
-        match (&self.layout, &self.other_vae) {
-            (_, Some(other)) if part == Part::Vae => Ok(other.files.clone()),
-            (Layout::Folder, _) => {
-                checkpoint::find_weights(&self.path.join(part.name()), part.stem())
-            }
-            (Layout::SingleFile(single), _) => Ok(vec![single.file.clone()]),
+        match self.source(part) {
+            Source::Unet(other) => Ok(other.files.clone()),
+            Source::Vae(other) => Ok(other.files.clone()),
+            Source::Folder => checkpoint::find_weights(&self.path.join(part.name()), part.stem()),
+            Source::SingleFile(single) => Ok(vec![single.file.clone()]),
         }
     }
 
     fn all_files(&self) -> Result<Vec<PathBuf>> {
-        match &self.layout {
-            Layout::Folder => {
-                let files = self.parts().into_iter().map(|part| self.files(part));
-                Ok(files.collect::<Result<Vec<_>>>()?.concat())
-            }
-            Layout::SingleFile(single) => Ok(vec![single.file.clone()]),
-        }
+        let files = self.parts().into_iter().map(|part| self.files(part));
+        let mut files = files.collect::<Result<Vec<_>>>()?.concat();
+        files.sort();
+        files.dedup();
+        Ok(files)
     }
 
     /// The file whose sha256 names the model in A1111's metadata: the checkpoint, or the UNet's.
@@ -586,7 +647,7 @@ fn pixels(size: i64) -> u32 {
 }
 
 fn dtypes(headers: &[TensorHeader]) -> Vec<String> {
-    let mut counts: Vec<(Dtype, u64)> = Vec::new();
+    let mut counts: Vec<(StoredType, u64)> = Vec::new();
     for header in headers {
         match counts.iter_mut().find(|(dtype, _)| *dtype == header.dtype) {
             Some((_, bytes)) => *bytes += header.bytes,

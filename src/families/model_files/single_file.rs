@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ldm::{self, LdmNames, Meaning};
-use crate::checkpoint::{self, Piece, TensorHeader};
+use crate::checkpoint::{self, PREDICTION_NOTE, Piece, TensorHeader};
 use crate::error::{Error, Result};
-use crate::families::{Family, Part};
+use crate::families::{Family, FileKind, Part};
 use crate::models::unet::UNetConfig;
 use crate::models::vae::VaeConfig;
 use crate::schedule::{PredictionType, SchedulerConfig};
@@ -23,6 +23,11 @@ use crate::text::tokenizer::ClipPad;
 
 /// All of CLIP's text encoders have heads of this width.
 const CLIP_HEAD: i64 = 64;
+/// The markers around a prompt, in CLIP's vocabulary.
+const CLIP_BEGIN: i64 = 49406;
+const CLIP_END: i64 = 49407;
+/// Width of OpenCLIP's text encoder of Stable Diffusion 2; of OpenAI's of 1, 768.
+const OPEN_CLIP_WIDTH: i64 = 1024;
 /// Stable Diffusion 1's UNet has so many heads everywhere; the later ones' have heads of this width.
 const SD1_HEADS: i64 = 8;
 const SD2_HEAD: i64 = 64;
@@ -84,6 +89,22 @@ impl Generation {
         }
     }
 
+    /// What the tensor `key` is; the last layer of Stable Diffusion 2's text encoder is not listened
+    /// to, under whatever name.
+    fn meaning(self, names: LdmNames, key: &str) -> Meaning {
+        match names.meaning(key) {
+            Meaning::Tensors(_, pieces)
+                if self == Self::Two
+                    && pieces
+                        .iter()
+                        .any(|piece| piece.name.starts_with(ldm::UNHEARD_LAYER)) =>
+            {
+                Meaning::Unused
+            }
+            meaning => meaning,
+        }
+    }
+
     fn is_xl(self) -> bool {
         matches!(self, Self::Xl | Self::XlRefiner)
     }
@@ -95,15 +116,21 @@ impl SingleFile {
     /// Errors: [`Error::Model`] that says what the file is instead, or what it lacks.
     pub fn open(file: &Path) -> Result<Self> {
         let stored = checkpoint::headers(&[file.to_path_buf()])?;
-        let keys = || stored.iter().map(|header| header.name.as_str());
-        let generation = generation(keys()).map_err(|why| Error::model(file, why))?;
-        let names = LdmNames::of(keys());
+        let generation = generation(&stored).map_err(|why| Error::model(file, why))?;
+        Self::of(file, stored, generation)
+    }
+
+    /// A file of this generation with these tensors, whether it is there yet or not.
+    ///
+    /// Errors: [`Error::Model`] for a config beside the file that says nonsense.
+    pub fn of(file: &Path, stored: Vec<TensorHeader>, generation: Generation) -> Result<Self> {
+        let names = LdmNames::of(stored.iter().map(|header| header.name.as_str()));
         let prediction = prediction(file, generation, &stored)?;
         let zero_snr = is_marked(&stored, "ztsnr");
         let mut headers: BTreeMap<Part, Vec<TensorHeader>> = BTreeMap::new();
         let mut unknown = Vec::new();
         for header in stored {
-            match names.meaning(&header.name) {
+            match generation.meaning(names, &header.name) {
                 Meaning::Tensors(part, pieces) => {
                     let cut = pieces.iter().map(|piece| cut(&header, piece));
                     headers.entry(part).or_default().extend(cut);
@@ -123,6 +150,26 @@ impl SingleFile {
         })
     }
 
+    /// A UNet alone; `headers` under diffusers' names. Only its config may be asked for.
+    ///
+    /// Errors: as [`SingleFile::of`].
+    pub fn of_unet(
+        file: &Path,
+        headers: Vec<TensorHeader>,
+        generation: Generation,
+    ) -> Result<Self> {
+        let prediction = prediction(file, generation, &headers)?;
+        Ok(Self {
+            file: file.to_path_buf(),
+            generation,
+            names: LdmNames::of(std::iter::empty()),
+            headers: BTreeMap::from([(Part::Unet, headers)]),
+            unknown: Vec::new(),
+            prediction,
+            zero_snr: false,
+        })
+    }
+
     /// What a network has in this file, under diffusers' names.
     pub fn headers(&self, part: Part) -> &[TensorHeader] {
         self.headers.get(&part).map_or(&[], Vec::as_slice)
@@ -130,13 +177,18 @@ impl SingleFile {
 
     /// What becomes of the stored tensor `key` for one network.
     pub fn pieces(&self, part: Part, key: &str) -> Vec<Piece> {
-        match self.names.meaning(key) {
+        match self.generation.meaning(self.names, key) {
             Meaning::Tensors(of, pieces) if of == part => pieces,
             _ => Vec::new(),
         }
     }
 
     pub fn unet(&self) -> Result<UNetConfig> {
+        UNetConfig::parse(&self.file, self.unet_json().to_string().as_bytes())
+    }
+
+    /// As diffusers writes it.
+    pub fn unet_json(&self) -> Value {
         let shapes = self.shapes(Part::Unet);
         let mut channels = Vec::new();
         let mut heads = Vec::new();
@@ -172,7 +224,7 @@ impl SingleFile {
             *first = middle.max(*first);
         }
         let native = self.native_px() / self.vae_factor();
-        let config = json!({
+        let mut config = json!({
             "in_channels": shapes.second("conv_in.weight"),
             "out_channels": shapes.first("conv_out.weight"),
             "sample_size": native.max(1),
@@ -189,12 +241,18 @@ impl SingleFile {
             "reverse_transformer_layers_per_block": depths_up,
             "attention_head_dim": heads,
             "cross_attention_dim": shapes.ending_with("attn2.to_k.weight"),
-            "addition_embed_type": self.generation.is_xl().then_some("text_time"),
-            "addition_time_embed_dim": XL_TIME_EMBED,
-            "projection_class_embeddings_input_dim":
-                shapes.second("add_embedding.linear_1.weight").unwrap_or_default(),
+            "use_linear_projection": shapes.rank_of_ending("proj_in.weight") == Some(2),
         });
-        UNetConfig::parse(&self.file, config.to_string().as_bytes())
+        if self.generation.is_xl() {
+            config["addition_embed_type"] = json!("text_time");
+            config["addition_time_embed_dim"] = json!(XL_TIME_EMBED);
+            config["projection_class_embeddings_input_dim"] = json!(
+                shapes
+                    .second("add_embedding.linear_1.weight")
+                    .unwrap_or_default()
+            );
+        }
+        config
     }
 
     /// The side of the pictures that it was trained on.
@@ -207,19 +265,29 @@ impl SingleFile {
     }
 
     pub fn vae(&self) -> Result<VaeConfig> {
-        let config = vae_config(&self.file, self.headers(Part::Vae))?;
-        Ok(match self.generation.is_xl() {
-            true => VaeConfig {
-                scaling_factor: 0.13025,
-                force_upcast: true,
-                ..config
-            },
-            false => config,
-        })
+        VaeConfig::parse(&self.file, self.vae_json().to_string().as_bytes())
+    }
+
+    /// As diffusers writes it.
+    pub fn vae_json(&self) -> Value {
+        let mut config = vae_json(self.headers(Part::Vae));
+        if self.generation.is_xl() {
+            config["scaling_factor"] = json!(0.13025);
+            config["force_upcast"] = json!(true);
+        }
+        config
     }
 
     /// Of one of the generation's text encoders.
     pub fn text_encoder(&self, part: Part) -> Result<ClipConfig> {
+        ClipConfig::parse(
+            &self.file,
+            self.text_encoder_json(part).to_string().as_bytes(),
+        )
+    }
+
+    /// As transformers writes it.
+    pub fn text_encoder_json(&self, part: Part) -> Value {
         let shapes = self.shapes(part);
         let width = shapes
             .first("text_model.final_layer_norm.weight")
@@ -228,7 +296,7 @@ impl SingleFile {
             (Generation::Two, _) | (_, Part::TextEncoder2) => false,
             (Generation::One | Generation::Xl | Generation::XlRefiner, _) => true,
         };
-        let config = json!({
+        json!({
             "vocab_size": shapes.first("text_model.embeddings.token_embedding.weight"),
             "max_position_embeddings": shapes.first("text_model.embeddings.position_embedding.weight"),
             "hidden_size": width,
@@ -237,12 +305,18 @@ impl SingleFile {
             "num_attention_heads": (width / CLIP_HEAD).max(1),
             "hidden_act": if quick { "quick_gelu" } else { "gelu" },
             "projection_dim": shapes.first("text_projection.weight").unwrap_or(width),
-        });
-        ClipConfig::parse(&self.file, config.to_string().as_bytes())
+            "bos_token_id": CLIP_BEGIN,
+            "eos_token_id": CLIP_END,
+        })
     }
 
     pub fn scheduler(&self) -> Result<SchedulerConfig> {
-        let config = json!({
+        SchedulerConfig::from_json(&self.scheduler_json().to_string())
+    }
+
+    /// As diffusers writes it.
+    pub fn scheduler_json(&self) -> Value {
+        json!({
             "_class_name": match self.generation {
                 Generation::One => "PNDMScheduler",
                 Generation::Two => "DDIMScheduler",
@@ -254,17 +328,21 @@ impl SingleFile {
             "num_train_timesteps": 1000,
             "steps_offset": 1,
             "set_alpha_to_one": false,
+            "skip_prk_steps": true,
             "clip_sample": false,
             "prediction_type": self.prediction.name(),
             "rescale_betas_zero_snr": self.zero_snr,
             // Pure noise is where such a model has to begin (2305.08891, section 3.3).
             "timestep_spacing": if self.zero_snr { "trailing" } else { "leading" },
-        });
-        SchedulerConfig::from_json(&config.to_string())
+        })
     }
 
     fn vae_factor(&self) -> i64 {
-        let blocks = self.shapes(Part::Vae).count("decoder.up_blocks");
+        let blocks = match self.shapes(Part::Vae).count("decoder.up_blocks") {
+            // A UNet alone: every family's.
+            0 => 4,
+            blocks => blocks,
+        };
         1 << blocks.clamp(1, 16).saturating_sub(1)
     }
 
@@ -273,8 +351,8 @@ impl SingleFile {
     }
 }
 
-/// The config of a VAE with these tensors; `file` is what messages name.
-pub(super) fn vae_config(file: &Path, headers: &[TensorHeader]) -> Result<VaeConfig> {
+/// The config of a VAE with these tensors, as diffusers writes it.
+pub(super) fn vae_json(headers: &[TensorHeader]) -> Value {
     let shapes = Shapes(headers);
     let mut channels = Vec::new();
     while let Some(width) = shapes.first(&format!(
@@ -283,7 +361,7 @@ pub(super) fn vae_config(file: &Path, headers: &[TensorHeader]) -> Result<VaeCon
     )) {
         channels.push(width);
     }
-    let config = json!({
+    json!({
         "in_channels": shapes.second("encoder.conv_in.weight"),
         "out_channels": shapes.first("decoder.conv_out.weight"),
         "latent_channels": shapes.second("decoder.conv_in.weight"),
@@ -295,8 +373,7 @@ pub(super) fn vae_config(file: &Path, headers: &[TensorHeader]) -> Result<VaeCon
         "use_quant_conv": shapes.first("quant_conv.weight").is_some(),
         "use_post_quant_conv": shapes.first("post_quant_conv.weight").is_some(),
         "scaling_factor": 0.18215,
-    });
-    VaeConfig::parse(file, config.to_string().as_bytes())
+    })
 }
 
 /// Sizes, looked up by names.
@@ -314,6 +391,10 @@ impl Shapes<'_> {
     /// The input width of the first tensor of that ending.
     fn ending_with(&self, ending: &str) -> Option<i64> {
         self.find(|known| known.ends_with(ending))?.get(1).copied()
+    }
+
+    fn rank_of_ending(&self, ending: &str) -> Option<usize> {
+        Some(self.find(|known| known.ends_with(ending))?.len())
     }
 
     /// Whether the block `name` has transformers.
@@ -357,9 +438,9 @@ pub(super) fn cut(stored: &TensorHeader, piece: &Piece) -> TensorHeader {
     }
 }
 
-/// Which generation a checkpoint with these keys is, or why it is none.
-fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generation, String> {
-    let any = |prefix: &str| keys.clone().any(|key| key.starts_with(prefix));
+/// Which generation a checkpoint with these tensors is, or why it is none.
+fn generation(stored: &[TensorHeader]) -> Result<Generation, String> {
+    let any = |prefix: &str| stored.iter().any(|header| header.name.starts_with(prefix));
     let others = [
         (
             "edm_mean",
@@ -375,6 +456,9 @@ fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generat
     if let Some((_, name)) = others.iter().find(|(prefix, _)| any(prefix)) {
         return Err(format!("it is {name}, which Easel does not draw with yet"));
     }
+    if FileKind::of(stored) == FileKind::Unet {
+        return Err(lacking(stored, "the text encoder and the VAE"));
+    }
     if !any(ldm::UNET) {
         return Err(
             "it is not a Stable Diffusion checkpoint: it holds no UNet (model.diffusion_model)"
@@ -382,23 +466,68 @@ fn generation<'a>(keys: impl Iterator<Item = &'a str> + Clone) -> Result<Generat
         );
     }
     if !any(ldm::VAE) {
-        return Err("it holds a UNet without a VAE (first_stage_model)".to_owned());
+        return Err(lacking(stored, "the VAE (first_stage_model)"));
     }
     // SDXL's keys contain Stable Diffusion 1's UNet.
     let generations = [
         (ldm::XL_OPEN_CLIP, Generation::Xl),
+        (ldm::CPP_SECOND_CLIP, Generation::Xl),
         (ldm::REFINER_OPEN_CLIP, Generation::XlRefiner),
         (ldm::CLIP, Generation::One),
         (ldm::OPEN_CLIP, Generation::Two),
     ];
     let found = generations.iter().find(|(prefix, _)| any(prefix));
-    found.map(|(_, generation)| *generation).ok_or_else(|| {
-        "it holds a UNet without a text encoder (cond_stage_model or conditioner)".to_owned()
-    })
+    match found.map(|(_, generation)| *generation) {
+        // stable-diffusion.cpp calls OpenCLIP's tensors as CLIP's.
+        Some(Generation::One) if clip_width(stored) == Some(OPEN_CLIP_WIDTH) => Ok(Generation::Two),
+        Some(found) => Ok(found),
+        None => Err(lacking(
+            stored,
+            "the text encoder (cond_stage_model or conditioner)",
+        )),
+    }
+}
+
+fn clip_width(stored: &[TensorHeader]) -> Option<i64> {
+    let mut of_clip = stored
+        .iter()
+        .filter(|header| header.name.starts_with(ldm::CLIP));
+    let norm = of_clip.find(|header| header.name.ends_with("final_layer_norm.weight"))?;
+    norm.shape.first().copied()
+}
+
+/// What a model that is not whole lacks, and how to go on.
+fn lacking(stored: &[TensorHeader], what: &str) -> String {
+    let cross = stored.iter().find_map(|header| {
+        let of_unet = header.name.ends_with("attn2.to_k.weight");
+        header.shape.get(1).filter(|_| of_unet)
+    });
+    let family = match cross {
+        Some(768) => " of Stable Diffusion 1",
+        Some(1024) => " of Stable Diffusion 2",
+        Some(1280) => " of Stable Diffusion XL's refiner",
+        Some(2048) => " of Stable Diffusion XL",
+        _ => "",
+    };
+    format!(
+        "it holds a UNet{family} and lacks {what}. A whole model of the same family can lend what is \
+         missing: `easel generate PROMPT --model MODEL --unet FILE` draws so, and \
+         `easel convert MODEL NEW --unet FILE` makes one model of both"
+    )
+}
+
+/// The generation of a UNet alone; heads and what it predicts follow from it.
+pub(super) fn generation_of_unet(cross_attention_dim: Option<i64>, added: bool) -> Generation {
+    match (added, cross_attention_dim) {
+        (true, Some(1280)) => Generation::XlRefiner,
+        (true, _) => Generation::Xl,
+        (false, Some(1024)) => Generation::Two,
+        (false, _) => Generation::One,
+    }
 }
 
 /// What the UNet predicts. Of the file `NAME.yaml` beside it, which A1111 reads too; of a marker
-/// among the tensors; else what diffusers takes: v for Stable Diffusion 2, the noise for the others.
+/// among the tensors; of the file's own note (ModelSpec 1.0, which kohya's trainers write); else what diffusers takes: v for Stable Diffusion 2, the noise for the others.
 fn prediction(
     file: &Path,
     generation: Generation,
@@ -407,11 +536,20 @@ fn prediction(
     if let Some(said) = prediction_of_yaml(&file.with_extension("yaml"))? {
         return Ok(said);
     }
-    Ok(match (generation, is_marked(stored, "v_pred")) {
-        (Generation::Two, _) | (_, true) => PredictionType::VPrediction,
-        (Generation::One | Generation::Xl | Generation::XlRefiner, false) => {
-            PredictionType::Epsilon
-        }
+    if is_marked(stored, "v_pred") {
+        return Ok(PredictionType::VPrediction);
+    }
+    // A file that is still to be written has no notes.
+    let notes = match file.is_file() {
+        true => checkpoint::metadata(file)?,
+        false => BTreeMap::new(),
+    };
+    Ok(match notes.get(PREDICTION_NOTE).map(String::as_str) {
+        Some("epsilon") => PredictionType::Epsilon,
+        Some("v" | "v_prediction") => PredictionType::VPrediction,
+        Some("sample") => PredictionType::Sample,
+        _ if generation == Generation::Two => PredictionType::VPrediction,
+        _ => PredictionType::Epsilon,
     })
 }
 
@@ -453,7 +591,15 @@ mod tests {
 
     #[test]
     fn what_a_file_is_follows_from_its_keys() {
-        let of = |keys: &[&str]| generation(keys.iter().copied());
+        let of = |keys: &[&str]| {
+            let header = |key: &&str| TensorHeader {
+                name: (*key).to_owned(),
+                shape: vec![4],
+                dtype: checkpoint::Dtype::F16.into(),
+                bytes: 8,
+            };
+            generation(&keys.iter().map(header).collect::<Vec<_>>())
+        };
         let unet = "model.diffusion_model.out.0.weight";
         let vae = "first_stage_model.quant_conv.weight";
         let clip = "cond_stage_model.transformer.text_model.final_layer_norm.weight";

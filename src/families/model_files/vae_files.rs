@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tch::{Device, Kind};
 
 use super::ldm::{self, Meaning};
-use super::single_file::{cut, vae_config};
-use crate::checkpoint::{self, NamedTensors, Piece, TensorHeader};
+use super::single_file::{cut, vae_json};
+use crate::checkpoint::{self, Piece, TensorHeader};
 use crate::error::{Error, Result};
 use crate::families::Part;
 use crate::models::layers::Weights;
@@ -132,7 +133,10 @@ impl VaeFiles {
         let headers = names.headers(&stored);
         let config = match tiny_config(&headers) {
             Some(config) => VaeKind::Tiny(config),
-            None => VaeKind::Kl(vae_config(path, &headers)?),
+            None => VaeKind::Kl(VaeConfig::parse(
+                path,
+                vae_json(&headers).to_string().as_bytes(),
+            )?),
         };
         Ok(Self {
             path: path.to_path_buf(),
@@ -143,14 +147,22 @@ impl VaeFiles {
         })
     }
 
-    pub fn load(
-        &self,
-        device: Device,
-        kind: Kind,
-        progress: &mut dyn FnMut(f32),
-    ) -> Result<NamedTensors> {
-        let pieces = |key: &str| self.names.pieces(key);
-        checkpoint::load_pieces(&self.files, &pieces, device, kind, progress)
+    /// What becomes of a stored tensor.
+    pub fn pieces(&self, key: &str) -> Vec<Piece> {
+        self.names.pieces(key)
+    }
+
+    /// Its config as diffusers writes it; `used` is how the model uses it.
+    ///
+    /// Errors: [`Error::Model`] for a config that cannot be read.
+    pub fn json(&self, used: &VaeConfig) -> Result<Value> {
+        if self.path.is_dir() {
+            return super::from_json(&self.path.join("config.json"));
+        }
+        let mut config = vae_json(&self.headers);
+        config["scaling_factor"] = json!(used.scaling_factor);
+        config["force_upcast"] = json!(used.force_upcast);
+        Ok(config)
     }
 }
 
@@ -162,7 +174,8 @@ pub fn load_tiny_vae(path: &Path, device: Device, kind: Kind) -> Result<Option<A
     let VaeKind::Tiny(config) = &files.config else {
         return Ok(None);
     };
-    let named = files.load(device, kind, &mut |_| ())?;
+    let pieces = |key: &str| files.pieces(key);
+    let named = checkpoint::load_pieces(&files.files, &pieces, device, kind, &mut |_| ())?;
     let weights = Weights::new(named.path, named.tensors);
     AutoencoderTiny::new(config.clone(), &weights).map(Some)
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::models::layers::{Activation, Fields, PerBlock, TimeScaleShift};
 
 /// All that changes the UNet's arithmetic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UNetConfig {
     pub in_channels: i64,
     pub out_channels: i64,

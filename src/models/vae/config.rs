@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::models::layers::{Activation, Fields};
 
 /// All that changes the VAE's arithmetic, and how its latents are scaled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
     pub in_channels: i64,
     pub out_channels: i64,

@@ -363,8 +363,8 @@ mod tests {
         file_of(
             &place("models/VAE-approx/taesd.safetensors"),
             &[
-                ("decoder.layers.1.weight", &[4]),
-                ("decoder.layers.3.conv.0.weight", &[4]),
+                ("decoder.layers.0.weight", &[4]),
+                ("decoder.layers.2.conv.0.weight", &[4]),
             ],
         );
         file_of(
