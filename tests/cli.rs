@@ -14,9 +14,9 @@ use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Sessio
 use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
-    AddOnHashes, DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice,
-    PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId,
-    SeedMode, Seeding, Tuning, Upscale,
+    AddOnHashes, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, GuidanceInterval,
+    LoraChoice, PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget,
+    ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -63,11 +63,15 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--variation-strength=0.25",
         "--seed-resize=512x768",
         "--ensd=-31337",
+        "--emphasis=no-norm",
+        "--wildcards=some/lists",
     ])
     .unwrap();
     let expected = GenerationRequest {
         prompt: "a penguin, 3d style".to_owned(),
         negative_prompt: "blurry".to_owned(),
+        emphasis: Emphasis::NoNorm,
+        wildcards: Some(PathBuf::from("some/lists")),
         model: Some(PathBuf::from("some/model")),
         steps: Some(30),
         unet: Some(PathBuf::from("some/unet.gguf")),
@@ -250,6 +254,9 @@ fn settings(seed: u64) -> PictureSettings {
     PictureSettings {
         prompt: "a penguin".to_owned(),
         negative_prompt: String::new(),
+        template: None,
+        negative_template: None,
+        emphasis: Emphasis::default(),
         model_name: "Starter".to_owned(),
         model_path: None,
         model_hash: None,

@@ -14,9 +14,9 @@ use std::process::Command;
 use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
-    AddOnHashes, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, PictureSettings,
-    Pixels, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding,
-    Tuning, Upscale,
+    AddOnHashes, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
+    PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget,
+    ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 use proptest::prelude::*;
 
@@ -28,6 +28,9 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
     PictureSettings {
         prompt: prompt.to_owned(),
         negative_prompt: negative_prompt.to_owned(),
+        template: None,
+        negative_template: None,
+        emphasis: Emphasis::default(),
         model_name: "Starter".to_owned(),
         model_path: None,
         model_hash: Some("0123456789".to_owned()),
@@ -965,6 +968,9 @@ prop_compose! {
         PictureSettings {
             prompt: texts[0].clone(),
             negative_prompt: texts[1].clone(),
+            template: (seed % 3 == 0).then(|| texts[2].clone()),
+            negative_template: (seed % 4 == 0).then(|| texts[1].clone()),
+            emphasis: EMPHASES[(seed % 6) as usize].id,
             model_name: texts[2].clone(),
             model_path: path.map(PathBuf::from),
             model_hash: hash,
@@ -1051,6 +1057,7 @@ proptest! {
         prop_assert_eq!(recipe.request.guidance_rescale.unwrap_or(0.0), settings.guidance_rescale);
         prop_assert_eq!(recipe.request.guidance_interval, settings.guidance_interval);
         prop_assert_eq!(recipe.request.seeding, settings.seeding);
+        prop_assert_eq!(recipe.request.emphasis, settings.emphasis);
         prop_assert_eq!(recipe.request.clip_skip.unwrap_or(1), settings.clip_skip);
         prop_assert_eq!(recipe.request.sampler, Some(settings.sampler));
         prop_assert_eq!(recipe.request.width_px, Some(settings.width_px));

@@ -22,6 +22,7 @@ use common::{Reference, compare, data};
 use easel::checkpoint::load_embedding;
 use easel::error::Error;
 use easel::families::{StableDiffusion, find_embeddings};
+use easel::request::Emphasis;
 use tch::{Device, Kind, Tensor};
 
 /// The encoder's own: f32 sums in another order.
@@ -35,7 +36,8 @@ const PROMPTS: [&str; 3] = [
 
 fn states(model: &mut StableDiffusion, prompt: &str) -> Tensor {
     let _no_grad = tch::no_grad_guard();
-    model.encode_prompts(prompt, "", 1).unwrap().0.states
+    let encoded = model.encode(prompt, Emphasis::default(), 1);
+    encoded.unwrap().states
 }
 
 fn names(model: &StableDiffusion) -> Vec<String> {

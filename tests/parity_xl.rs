@@ -25,7 +25,7 @@ use easel::families::{Family, Lora, ModelFiles, Part, StableDiffusion};
 use easel::models::layers::embed_guidance_scale;
 use easel::models::unet::{Added, Conditioning};
 use easel::pipeline::GenerationPlan;
-use easel::request::{GenerationRequest, PictureFormat, SamplerId, ScheduleId};
+use easel::request::{Emphasis, GenerationRequest, PictureFormat, SamplerId, ScheduleId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -161,8 +161,10 @@ fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableD
     }
     let mut model = loaded(files);
     let _no_grad = tch::no_grad_guard();
-    let encoded = model.encode_prompts(&case.prompt, &case.negative_prompt, 1);
-    let (prompt, negative) = encoded.unwrap();
+    let usual = Emphasis::default();
+    let prompt = model.encode(&case.prompt, usual, 1).unwrap();
+    let negative = model.encode_negative(&case.negative_prompt, usual, 1);
+    let negative = negative.unwrap();
     compare("states", &prompt.states, reference.get("prompt"), TOLERANCE);
     let pooled = prompt.pooled.unwrap();
     compare("pooled", &pooled, reference.get("pooled"), TOLERANCE);
@@ -299,8 +301,8 @@ fn a_lora_and_an_embedding_for_sdxl_change_what_they_change_in_diffusers() {
         .set_embeddings(&[], &[data("xl/pair.safetensors")])
         .unwrap();
     let _no_grad = tch::no_grad_guard();
-    let (prompt, _) = model
-        .encode_prompts("a horse, pair of them", "", 1)
+    let prompt = model
+        .encode("a horse, pair of them", Emphasis::default(), 1)
         .unwrap();
     compare("pair", &prompt.states, reference.get("pair"), TOLERANCE);
     let pooled = prompt.pooled.unwrap();

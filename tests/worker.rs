@@ -631,3 +631,95 @@ fn a_lora_is_found_by_the_hash_or_the_name_that_it_was_trained_with() {
         "{failure:?}"
     );
 }
+
+#[test]
+fn each_picture_draws_its_own_wildcards_and_loras_and_records_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    std::fs::create_dir_all(models.join("wildcards/sky")).unwrap();
+    std::fs::write(
+        models.join("wildcards/sky/color.txt"),
+        "# hues\nred\nblue\n",
+    )
+    .unwrap();
+    let lora = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/reference/data/starter/lora_kohya.safetensors");
+    std::fs::copy(lora, models.join("twist.safetensors")).unwrap();
+    let template = "a {__color__|__sky/color__} star{ <lora:twist:1>|}";
+    let wanted = GenerationRequest {
+        prompt: template.to_owned(),
+        steps: Some(1),
+        seed: Some(4),
+        count: Some(4),
+        upscale: Upscale::None,
+        ..GenerationRequest::default()
+    };
+    let send = |worker: &Handle, id, request| {
+        let Command::Generate(job) = job(id, folder.path(), request) else {
+            unreachable!()
+        };
+        let model_folders = vec![models.clone()];
+        let job = Job {
+            model_folders,
+            ..job
+        };
+        worker.send(Command::Generate(job)).unwrap();
+        pictures(&until_end(worker, id))
+    };
+    let worker = worker();
+    let drawn = send(&worker, 1, wanted);
+    let prompts: std::collections::BTreeSet<&str> = drawn
+        .iter()
+        .map(|picture| picture.settings.prompt.as_str())
+        .collect();
+    assert!(
+        prompts.iter().any(|prompt| prompt.contains("<lora:")),
+        "{prompts:?}"
+    );
+    assert!(
+        prompts.iter().any(|prompt| !prompt.contains("<lora:")),
+        "{prompts:?}"
+    );
+    assert!(
+        prompts
+            .iter()
+            .any(|prompt| prompt.starts_with("a red star")),
+        "{prompts:?}"
+    );
+    assert!(
+        prompts
+            .iter()
+            .any(|prompt| prompt.starts_with("a blue star")),
+        "{prompts:?}"
+    );
+    for (index, picture) in drawn.iter().enumerate() {
+        assert_eq!(picture.settings.template.as_deref(), Some(template));
+        let saved = easel::output::read_recipe(picture.path.as_ref().unwrap());
+        let recipe = saved.unwrap().unwrap();
+        assert!(
+            recipe.infotext.contains("Template: "),
+            "{}",
+            recipe.infotext
+        );
+        assert_eq!(recipe.request.prompt, picture.settings.prompt);
+        if index > 1 {
+            continue;
+        }
+        let again = send(&worker, 10 + index as u64, recipe.request);
+        assert_eq!(
+            again[0].pixels.rgb, picture.pixels.rgb,
+            "{:?}",
+            picture.settings.prompt
+        );
+    }
+    let missing = GenerationRequest {
+        wildcards: Some(folder.path().join("nowhere")),
+        ..request(1)
+    };
+    worker.send(job(30, folder.path(), missing)).unwrap();
+    let events = until_end(&worker, 30);
+    let Some(Event::Failed { failure, .. }) = events.last() else {
+        panic!("{events:?}")
+    };
+    assert!(failure.message.contains("nowhere"), "{}", failure.message);
+}

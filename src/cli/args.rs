@@ -6,9 +6,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
-    DeviceChoice, DtypeChoice, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat,
-    SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning,
-    Upscale,
+    DeviceChoice, DtypeChoice, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
+    PictureFormat, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode,
+    Seeding, Tuning, Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -93,6 +93,15 @@ pub struct Generate {
     /// What to keep out of the picture
     #[arg(long, value_name = "TEXT")]
     pub negative: Option<String>,
+
+    /// How (brackets:1.2) weigh words; left out: original
+    #[arg(long, value_name = "NAME", value_parser = emphasis())]
+    pub emphasis: Option<Emphasis>,
+
+    /// The folder of the lists that `__name__` in a prompt draws from; without it, a folder
+    /// `wildcards` in or beside the model folders, and sd-dynamic-prompts' own
+    #[arg(long, value_name = "FOLDER")]
+    pub wildcards: Option<PathBuf>,
 
     /// A model folder or file; left out: the small model that comes with Easel
     #[arg(long, value_name = "PATH")]
@@ -313,6 +322,8 @@ impl Generate {
         GenerationRequest {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative.clone().unwrap_or(base.negative_prompt),
+            emphasis: self.emphasis.unwrap_or(base.emphasis),
+            wildcards: self.wildcards.clone().or(base.wildcards),
             model: self.model.clone().or(base.model),
             unet: self.unet.clone().or(base.unet),
             vae: self.vae.clone().or(base.vae),
@@ -458,6 +469,15 @@ fn size(text: &str) -> Result<[u32; 2], String> {
         .split_once('x')
         .and_then(|(width, height)| Some([width.parse().ok()?, height.parse().ok()?]));
     sides.ok_or_else(|| "width and height in pixels: 512x512".to_owned())
+}
+
+fn emphasis() -> impl TypedValueParser<Value = Emphasis> {
+    let table = EMPHASES.iter();
+    one_of(
+        table
+            .map(|info| (info.name, info.tooltip, info.id))
+            .collect(),
+    )
 }
 
 fn device() -> impl TypedValueParser<Value = DeviceChoice> {

@@ -12,11 +12,12 @@ use tch::{Device, Kind, Tensor};
 use super::{Embeddings, EmbeddingsRead, EncoderShape, Family, ModelFiles, Part};
 use crate::error::Result;
 use crate::models::layers::Weights;
-use crate::prompt::{networks, pieces};
+use crate::prompt::pieces;
 use crate::request::Emphasis;
 use crate::text::clip::CLIPTextModel;
 use crate::text::embeddings::Cut;
 use crate::text::tokenizer::{Chunk, ClipTokenizer};
+use crate::text::weighting;
 
 /// Encoded prompts that are kept: a prompt and its negative, for a few prompts back.
 const ENCODINGS_KEPT: usize = 16;
@@ -119,41 +120,37 @@ impl Conditioner {
         u32::try_from(layers.min().unwrap_or_default()).unwrap_or(u32::MAX)
     }
 
-    /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text
-    /// encoders' layers is listened to, counted from the last, 1; both prompts alike, as A1111 does.
+    /// Encodes one text of a prompt. `clip_skip`: which of the text encoders' layers is listened to,
+    /// counted from the last, 1.
     ///
     /// Errors: [`crate::error::Error::Request`] where a tokenizer refuses the text.
-    pub fn encode_prompts(
-        &mut self,
-        prompt: &str,
-        negative: &str,
-        clip_skip: u32,
-    ) -> Result<(Encoded, Encoded)> {
-        let mut count = 1;
-        for text in [prompt, negative] {
-            for encoder in &self.encoders {
-                count = count.max(encoder.chunks(text, &self.embeddings)?.len());
-            }
+    pub fn encode(&mut self, text: &str, emphasis: Emphasis, clip_skip: u32) -> Result<Encoded> {
+        let pieces = pieces(text, emphasis);
+        let mut chunks = Vec::with_capacity(self.encoders.len());
+        // Also of a text that is known: which embeddings it names is asked anew.
+        for encoder in &self.encoders {
+            let cut: Cut<'_> = &mut |text| self.embeddings.cut(text);
+            chunks.push(match emphasis {
+                Emphasis::Comfyui => encoder.tokenizer.chunks_of_words(&pieces, cut)?,
+                _ => encoder.tokenizer.chunks_with(&pieces, cut)?,
+            });
         }
-        let encoded = self.encode(prompt, count, clip_skip)?;
-        let negative = if self.zeros_for_empty_prompt && negative.trim().is_empty() {
-            encoded.zeros_like()?
-        } else {
-            self.encode(negative, count, clip_skip)?
-        };
-        Ok((encoded, negative))
-    }
-
-    /// A prompt's encoding, filled up with empty chunks to `count`.
-    fn encode(&mut self, prompt: &str, count: usize, clip_skip: u32) -> Result<Encoded> {
-        let key = format!("{count}:{clip_skip}:{prompt}");
+        let key = format!("{emphasis:?}:{clip_skip}:{text}");
         if let Some((_, known)) = self.encodings.iter().find(|(known, _)| *known == key) {
             return Ok(known.shallow_clone());
         }
+        // Two tokenizers may cut differently; the states lie side by side.
+        let count = chunks.iter().map(Vec::len).max().unwrap_or_default();
+        let skip = clip_skip
+            .max(self.family.least_clip_skip())
+            .saturating_sub(1) as usize;
         let mut states = Vec::with_capacity(self.encoders.len());
         let mut pooled = None;
-        for encoder in &self.encoders {
-            let encoded = encoder.encode(prompt, count, clip_skip, self)?;
+        for (encoder, mut chunks) in self.encoders.iter().zip(chunks) {
+            while chunks.len() < count {
+                chunks.extend(encoder.tokenizer.chunks(&[])?);
+            }
+            let encoded = encoder.encode(&chunks, emphasis, skip, self)?;
             states.push(encoded.states);
             pooled = encoded.pooled.or(pooled);
         }
@@ -167,69 +164,54 @@ impl Conditioner {
         self.encodings.push_back((key, encoded.shallow_clone()));
         Ok(encoded)
     }
+
+    /// As [`Self::encode`], of a negative prompt, which is zeros for some models where it is empty.
+    pub fn encode_negative(
+        &mut self,
+        text: &str,
+        emphasis: Emphasis,
+        clip_skip: u32,
+    ) -> Result<Encoded> {
+        let encoded = self.encode(text, emphasis, clip_skip)?;
+        if self.zeros_for_empty_prompt && text.trim().is_empty() {
+            return encoded.zeros_like();
+        }
+        Ok(encoded)
+    }
 }
 
 impl TextEncoder {
-    fn chunks(&self, prompt: &str, embeddings: &Embeddings) -> Result<Vec<Chunk>> {
-        let pieces = pieces(&networks::without_tags(prompt), Emphasis::Original);
-        let cut: Cut<'_> = &mut |text| embeddings.cut(text);
-        self.tokenizer.chunks_with(&pieces, cut)
-    }
-
     fn encode(
         &self,
-        prompt: &str,
-        count: usize,
-        clip_skip: u32,
+        chunks: &[Chunk],
+        emphasis: Emphasis,
+        skip: usize,
         of: &Conditioner,
     ) -> Result<Encoded> {
-        let mut chunks = self.chunks(prompt, &of.embeddings)?;
-        while chunks.len() < count {
-            chunks.extend(self.tokenizer.chunks(&[])?);
-        }
-        let skipped = clip_skip.max(of.family.least_clip_skip()).saturating_sub(1) as usize;
-        let mut states = Vec::with_capacity(count);
         let mut pooled = None;
-        for Chunk {
-            ids,
-            weights,
-            inserted,
-        } in &chunks
-        {
-            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
-            let mut vectors = Vec::with_capacity(inserted.len());
-            for place in inserted {
+        let mut states = |chunk: &Chunk, seen: Option<&[bool]>| -> Result<Tensor> {
+            let ids = Tensor::f_from_slice(&chunk.ids)?.f_unsqueeze(0)?;
+            let mut vectors = Vec::with_capacity(chunk.inserted.len());
+            for place in &chunk.inserted {
                 let vector = of.embeddings.vector(*place, self.place)?;
                 vectors.extend(vector.map(|vector| (place.at as i64, vector)));
             }
             let ids = ids.f_to_device(of.device)?;
-            let output = self.model.forward_with(&ids, &vectors)?;
+            let output = match seen {
+                None => self.model.forward_with(&ids, &vectors)?,
+                Some(seen) => self.model.forward_masked(&ids, &vectors, seen)?,
+            };
             // SDXL was trained on states without the last norm.
             let layer = match of.family.is_xl() {
-                true => self.model.hidden(&output, skipped)?,
-                false => self.model.skip_layers(&output, skipped)?,
+                true => self.model.hidden(&output, skip)?,
+                false => self.model.skip_layers(&output, skip)?,
             };
-            states.push(weighted(layer, weights)?);
-            pooled = pooled.or(output.text_embeds);
-        }
-        Ok(Encoded {
-            states: Tensor::f_cat(&states, 1)?,
-            pooled,
-        })
+            // The first chunk speaks for the whole.
+            pooled = pooled.take().or(output.text_embeds);
+            Ok(layer)
+        };
+        let empty = self.tokenizer.chunks(&[])?.remove(0);
+        let states = weighting::states(chunks, emphasis, &empty, &mut states)?;
+        Ok(Encoded { states, pooled })
     }
-}
-
-/// A1111's emphasis: each token's states times its weight, the mean of the chunk kept
-/// (`sd_hijack_clip.py`, `EmphasisOriginal`). Weights of 1 change nothing at all.
-fn weighted(states: Tensor, weights: &[f32]) -> Result<Tensor> {
-    if weights.iter().all(|weight| *weight == 1.0) {
-        return Ok(states);
-    }
-    let weights = Tensor::f_from_slice(weights)?
-        .f_view([1, -1, 1])?
-        .f_to_device(states.device())?
-        .f_to_kind(states.kind())?;
-    let scaled = &states * weights;
-    let (before, after) = (states.mean(Kind::Float), scaled.mean(Kind::Float));
-    Ok((scaled * (before / after)).f_to_kind(states.kind())?)
 }

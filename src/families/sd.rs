@@ -11,7 +11,7 @@ use super::{
 use crate::error::Result;
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
-use crate::request::ModelCard;
+use crate::request::{Emphasis, ModelCard};
 use crate::schedule::SchedulerConfig;
 
 /// How beautiful a picture SDXL's refiner is told that it is, and its opposite: diffusers' defaults.
@@ -145,17 +145,22 @@ impl StableDiffusion {
         self.conditioner.take_embeddings_read()
     }
 
-    /// Encodes a prompt and its negative to the same number of tokens. `clip_skip`: which of the text
-    /// encoders' layers is listened to, counted from the last, 1; both prompts alike, as A1111 does.
+    /// Encodes one text of a prompt, without `<lora:...>`, `AND` and editing. `clip_skip`: which of the
+    /// text encoders' layers is listened to, counted from the last, 1.
     ///
     /// Errors: [`crate::error::Error::Request`] where the tokenizer refuses the text.
-    pub fn encode_prompts(
+    pub fn encode(&mut self, text: &str, emphasis: Emphasis, clip_skip: u32) -> Result<Encoded> {
+        self.conditioner.encode(text, emphasis, clip_skip)
+    }
+
+    /// As [`Self::encode`], of a negative prompt, which is zeros for some models where it is empty.
+    pub fn encode_negative(
         &mut self,
-        prompt: &str,
-        negative: &str,
+        text: &str,
+        emphasis: Emphasis,
         clip_skip: u32,
-    ) -> Result<(Encoded, Encoded)> {
-        self.conditioner.encode_prompts(prompt, negative, clip_skip)
+    ) -> Result<Encoded> {
+        self.conditioner.encode_negative(text, emphasis, clip_skip)
     }
 
     /// The numbers about a picture of this size that SDXL takes, f32 `[1, count]`, for the prompt and

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use super::{hashes, names};
 use crate::request::{
-    GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles, PictureSettings,
-    Recipe, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
+    EMPHASES, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
+    PictureSettings, Recipe, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
@@ -162,8 +162,21 @@ fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     if let Some(GuidanceInterval { start, stop }) = settings.guidance_interval {
         fields.push((GUIDANCE_INTERVAL, format!("{start} to {stop}")));
     }
+    if !settings.emphasis.is_usual() {
+        let name = settings.emphasis.info().a1111_name;
+        fields.push((EMPHASIS, name.to_owned()));
+    }
+    let templates = [&settings.template, &settings.negative_template];
+    for (key, template) in [TEMPLATE, NEGATIVE_TEMPLATE].into_iter().zip(templates) {
+        fields.extend(template.iter().map(|template| (key, template.clone())));
+    }
     fields
 }
+
+const EMPHASIS: &str = "Emphasis";
+/// sd-dynamic-prompts' keys, which it writes in lines of their own behind the settings.
+const TEMPLATE: &str = "Template";
+const NEGATIVE_TEMPLATE: &str = "Negative Template";
 
 /// Easel's own: A1111 has `Skip Early CFG` for the beginning only.
 const GUIDANCE_INTERVAL: &str = "CFG interval";
@@ -280,6 +293,7 @@ struct Parts {
 
 fn split(text: &str) -> Parts {
     let mut lines: Vec<&str> = text.trim().split('\n').collect();
+    lines.truncate(end_of_settings(&lines));
     let mut values = lines.last().map_or_else(Vec::new, |line| settings(line));
     if values.len() < FEWEST_SETTINGS {
         values.clear();
@@ -301,6 +315,21 @@ fn split(text: &str) -> Parts {
         negative_prompt: negative.map(|lines| lines.join("\n").trim_start().to_owned()),
         values,
     }
+}
+
+/// How many lines there are without the templates that sd-dynamic-prompts puts behind the settings.
+fn end_of_settings(lines: &[&str]) -> usize {
+    let is_template = |line: &&str| {
+        [TEMPLATE, NEGATIVE_TEMPLATE].iter().any(|key| {
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(": "))
+        })
+    };
+    let behind_settings = lines.windows(2).rposition(|pair| match pair {
+        [settings, next] => settings.starts_with("Steps: ") && is_template(next),
+        _ => false,
+    });
+    behind_settings.map_or(lines.len(), |at| at + 1)
 }
 
 /// All `key: value` of a line, as A1111's regular expression finds them:
@@ -402,6 +431,9 @@ const KNOWN_KEYS: &[&str] = &[
     "CFG Rescale",
     GUIDANCE_INTERVAL,
     SKIP_EARLY,
+    EMPHASIS,
+    TEMPLATE,
+    NEGATIVE_TEMPLATE,
     "Denoising strength",
     "Version",
     "Hashes",
@@ -484,6 +516,7 @@ impl Reading {
         self.interpret_tuning(values);
         self.interpret_seeding(values);
         self.interpret_interval(values);
+        self.interpret_emphasis(values);
         self.name_files(values);
         self.request.hashes = hashes::read(&|key| values.get(key));
         self.note_civitai(values);
@@ -677,6 +710,19 @@ impl Reading {
         }
     }
 
+    fn interpret_emphasis(&mut self, values: &Values<'_>) {
+        let Some(name) = values.get(EMPHASIS) else {
+            return;
+        };
+        match EMPHASES
+            .iter()
+            .find(|info| names::same(info.a1111_name, name))
+        {
+            Some(info) => self.request.emphasis = info.id,
+            None => self.unreadable(EMPHASIS, name),
+        }
+    }
+
     fn note_ways_of_drawing(&mut self, values: &Values<'_>) {
         let hires = values.0.iter().any(|(key, _)| key.starts_with("Hires "));
         if hires {
@@ -733,6 +779,7 @@ fn parse_size(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Emphasis;
 
     fn pairs(line: &str) -> Vec<(String, String)> {
         settings(line)
@@ -1004,5 +1051,21 @@ mod tests {
         assert_eq!(reading.request.clip_skip, Some(2));
         assert_eq!(reading.request.seed, None);
         assert_eq!(reading.request.sampler, None);
+    }
+
+    #[test]
+    fn templates_behind_the_settings_do_not_hide_them() {
+        let reading = read(
+            "a red cat\nNegative prompt: x\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, RNG: CPU, Emphasis: No norm\n\
+             Template: a {red|blue} cat,\nsecond line: of it, Steps: 3\nNegative Template: __bad__",
+        );
+        assert_eq!(reading.request.prompt, "a red cat");
+        assert_eq!(reading.request.negative_prompt, "x");
+        assert_eq!(reading.request.steps, Some(20));
+        assert_eq!(reading.request.emphasis, Emphasis::NoNorm);
+        assert_eq!(reading.notes, Vec::<String>::new());
+        let reading = read("a cat\nSteps: 20, Seed: 1, RNG: CPU, Template: \"a {cat|dog}, x\"");
+        assert_eq!(reading.request.prompt, "a cat");
+        assert_eq!(reading.notes, Vec::<String>::new());
     }
 }

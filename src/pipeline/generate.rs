@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::guidance::{Guidance, GuidedDenoiser, PromptEmbeds};
+use super::conditioning::{BatchConditions, Conditions};
+use super::guidance::{Guidance, GuidedDenoiser};
 use super::picture::pixels_from_tensor;
 use super::plan::GenerationPlan;
 use super::previews::Previews;
@@ -23,7 +24,7 @@ pub trait Watcher {
     fn closing(&self) -> bool;
     /// Whether previews are wanted.
     fn wants_previews(&self) -> bool;
-    /// The prompts are read, and named these embeddings.
+    /// The prompts of the next batch are read, and named these embeddings.
     fn prompts_read(&mut self, _read: EmbeddingsRead) {}
     /// The pictures `batch` of the job enter a stage.
     fn stage(&mut self, batch: Range<usize>, stage: Stage);
@@ -62,24 +63,40 @@ pub fn generate(
         0..plan.batch_size.min(plan.seeds.len()),
         Stage::ReadingPrompt,
     );
-    let (prompt, negative) =
-        model.encode_prompts(&plan.prompt, &plan.negative_prompt, plan.clip_skip)?;
-    watcher.prompts_read(model.take_embeddings_read());
-    let embeds = PromptEmbeds {
-        prompt: &prompt,
-        negative: &negative,
-        time_ids: model.time_ids(plan.width_px, plan.height_px)?,
-    };
     for batch in plan.batches() {
+        let conditions = conditions(model, plan, &batch)?;
+        watcher.prompts_read(model.take_embeddings_read());
         let job = BatchJob {
             model,
             plan,
             upscaler,
             batch,
         };
-        job.draw(&embeds, watcher)?;
+        job.draw(&conditions, watcher)?;
     }
     Ok(())
+}
+
+/// Encodes the prompts of a batch, with the LoRAs that they name.
+fn conditions(
+    model: &mut StableDiffusion,
+    plan: &GenerationPlan,
+    batch: &Range<usize>,
+) -> Result<BatchConditions> {
+    if let Some(loras) = &plan.prompts(batch.start).loras {
+        for note in model.set_loras(loras)? {
+            log::info!("{note}");
+        }
+    }
+    // One encoding serves pictures that share a prompt.
+    let pictures = batch
+        .clone()
+        .map(|index| Conditions::new(model, plan, plan.prompts(index)));
+    Ok(BatchConditions {
+        pictures: pictures.collect::<Result<_>>()?,
+        time_ids: model.time_ids(plan.width_px, plan.height_px)?,
+        guidance_scale: plan.guidance_scale,
+    })
 }
 
 /// Pictures that are drawn together.
@@ -97,10 +114,10 @@ struct Reached {
 }
 
 impl BatchJob<'_> {
-    fn draw(&self, embeds: &PromptEmbeds<'_>, watcher: &mut dyn Watcher) -> Result<()> {
+    fn draw(&self, conditions: &BatchConditions, watcher: &mut dyn Watcher) -> Result<()> {
         watcher.stage(self.batch.clone(), Stage::Drawing);
         let mut reached = None;
-        match self.denoise(embeds, watcher, &mut reached) {
+        match self.denoise(conditions, watcher, &mut reached) {
             Ok(latents) => self.finish(&latents, None, watcher),
             Err(Error::Cancelled) => {
                 if let Some(Reached { step, denoised }) = reached
@@ -116,7 +133,7 @@ impl BatchJob<'_> {
 
     fn denoise(
         &self,
-        embeds: &PromptEmbeds<'_>,
+        conditions: &BatchConditions,
         watcher: &mut dyn Watcher,
         reached: &mut Option<Reached>,
     ) -> Result<Tensor> {
@@ -142,8 +159,7 @@ impl BatchJob<'_> {
         let steps_done = Cell::new(0);
         let mut denoiser = GuidedDenoiser::new(
             (&model.unet, model.kind, model.scheduler.prediction_type),
-            embeds,
-            shape[0],
+            conditions,
             Guidance {
                 scale: plan.guidance_scale,
                 rescale: plan.guidance_rescale,

@@ -8,19 +8,21 @@ use std::cell::Cell;
 
 use tch::{Kind, Tensor};
 
+use super::conditioning::{BatchConditions, Told};
 use crate::error::{Error, Result};
-use crate::families::Encoded;
-use crate::models::unet::{Added, Conditioning, KeyValues, UNet2DConditionModel};
+use crate::models::unet::UNet2DConditionModel;
 use crate::request::GuidanceInterval;
 use crate::samplers::{Denoiser, Prediction};
 use crate::schedule::{NoiseLevel, PredictionType};
 
-/// A UNet guided by a prompt.
+/// A UNet guided by prompts.
 pub struct GuidedDenoiser<'a> {
     unet: &'a UNet2DConditionModel,
-    prompt: Told,
-    /// Both prompts, the negative one first, as in diffusers. `None`: the negative one is not asked.
-    guided: Option<(Told, Guidance)>,
+    conditions: &'a BatchConditions,
+    /// `None`: the negative prompt is not asked.
+    guidance: Option<Guidance>,
+    /// What the network was told last, and the key that it holds for.
+    told: (Vec<usize>, Vec<Told>),
     prediction_type: PredictionType,
     kind: Kind,
     /// Steps that are done.
@@ -29,7 +31,7 @@ pub struct GuidedDenoiser<'a> {
     calls: usize,
 }
 
-/// How the answers to the two prompts are put together.
+/// How the answers to the prompts are put together.
 #[derive(Clone, Copy, Debug)]
 pub struct Guidance {
     /// 1 and less: the negative prompt is not asked.
@@ -50,95 +52,78 @@ impl Guidance {
         self.interval.is_none_or(within)
     }
 
-    fn apply(self, prompt: &Tensor, negative: &Tensor) -> Result<Tensor> {
-        let guided = negative + (prompt - negative) * self.scale;
+    fn apply(self, own: &Tensor, guided: Tensor) -> Result<Tensor> {
         if self.rescale == 0.0 {
             return Ok(guided);
         }
         // One value a picture.
         let spread = |x: &Tensor| x.f_std_dim(&[1i64, 2, 3][..], true, true);
-        let factor = spread(prompt)? / spread(&guided)?;
+        let factor = spread(own)? / spread(&guided)?;
         Ok(&guided * factor * self.rescale + guided * (1.0 - self.rescale))
     }
 }
 
-/// What the two prompts came to, and what SDXL is told of the picture's size.
-pub struct PromptEmbeds<'a> {
-    pub prompt: &'a Encoded,
-    pub negative: &'a Encoded,
-    /// For the prompt and for the negative prompt, f32 `[1, count]`.
-    pub time_ids: Option<(Tensor, Tensor)>,
+/// The answers for one batch, each f32 `[batch, channels, height, width]`.
+struct Answers<'a> {
+    negative: Option<Tensor>,
+    /// Of each part of the prompts.
+    parts: Vec<Tensor>,
+    conditions: &'a BatchConditions,
 }
 
-/// What the network is told at each call, for a whole batch.
-struct Told {
-    encoder_hidden_states: Tensor,
-    key_values: KeyValues,
-    text_embeds: Option<Tensor>,
-    time_ids: Option<Tensor>,
-    guidance_scale: f64,
-}
-
-impl Told {
-    /// For `batch` pictures of each of `prompts`, with their numbers about the picture.
-    fn new(prompts: &[(&Encoded, Option<&Tensor>)], batch: i64, guidance_scale: f64) -> Self {
-        let repeated = |one: &Tensor| {
-            let shape: Vec<i64> = one.size().iter().skip(1).copied().collect();
-            one.expand([&[batch], &shape[..]].concat(), false)
-        };
-        let all = |tensors: Vec<&Tensor>| {
-            let tensors: Vec<Tensor> = tensors.into_iter().map(repeated).collect();
-            Tensor::cat(&tensors, 0)
-        };
-        let prompts = || prompts.iter();
-        let pooled: Option<_> = prompts()
-            .map(|(prompt, _)| prompt.pooled.as_ref())
-            .collect();
-        let ids: Option<_> = prompts().map(|(_, ids)| *ids).collect();
-        Self {
-            key_values: KeyValues::default(),
-            encoder_hidden_states: all(prompts().map(|(prompt, _)| &prompt.states).collect()),
-            text_embeds: pooled.map(all),
-            time_ids: ids.map(all),
-            guidance_scale,
+impl Answers<'_> {
+    /// The parts put together: from `base` towards each part by its weight times `scale`.
+    ///
+    /// Source: A1111 `modules/sd_samplers_cfg_denoiser.py` (`combine_denoised`), which does the same to
+    /// the foreseen pictures; Liu et al., arXiv 2206.01714.
+    fn together(&self, base: &Tensor, scale: f64) -> Result<Tensor> {
+        let mut together = base.shallow_clone();
+        for (index, part) in self.parts.iter().enumerate() {
+            let weights = self.conditions.weights(index);
+            let first = weights.first().copied().unwrap_or(1.0);
+            let towards = part - base;
+            together = if weights.iter().all(|weight| *weight == first) {
+                together + towards * (first * scale)
+            } else {
+                let weights = Tensor::f_from_slice(&weights)?
+                    .f_view([-1, 1, 1, 1])?
+                    .f_to_device(base.device())?
+                    .f_to_kind(Kind::Float)?;
+                together + towards * weights * scale
+            };
         }
+        Ok(together)
     }
 
-    fn conditioning(&self) -> Conditioning<'_> {
-        let added = self.text_embeds.as_ref().zip(self.time_ids.as_ref());
-        Conditioning {
-            encoder_hidden_states: &self.encoder_hidden_states,
-            key_values: Some(&self.key_values),
-            added: added.map(|(text_embeds, time_ids)| Added {
-                text_embeds,
-                time_ids,
+    /// What the prompts say without the negative one: the first part, and from it to the others.
+    fn own(&self) -> Result<Tensor> {
+        match self.parts.as_slice() {
+            [only] => Ok(only.shallow_clone()),
+            [first, ..] => self.together(first, 1.0),
+            [] => Err(Error::Panic {
+                details: "a picture has no prompt".to_owned(),
             }),
-            guidance_scale: Some(self.guidance_scale),
         }
     }
 }
 
 impl<'a> GuidedDenoiser<'a> {
-    /// `batch` pictures of the same prompt. A scale of 1 or less skips the second pass, unless the
-    /// sampler needs both; so does a network that takes the scale itself.
+    /// A scale of 1 or less skips the negative prompt, unless the sampler needs both or several prompts
+    /// are put together; so does a network that takes the scale itself.
     /// `step` holds how many steps are done, `cancelled` is asked before every call of the network.
     pub fn new(
         (unet, kind, prediction_type): (&'a UNet2DConditionModel, Kind, PredictionType),
-        embeds: &PromptEmbeds<'_>,
-        batch: i64,
+        conditions: &'a BatchConditions,
         guidance: Guidance,
         (step, cancelled): (&'a Cell<usize>, &'a dyn Fn() -> bool),
     ) -> Self {
         let distilled = unet.config().time_cond_proj_dim.is_some();
-        let asks_both = (guidance.both || guidance.scale > 1.0) && !distilled;
-        let ids = embeds.time_ids.as_ref();
-        let prompt = (embeds.prompt, ids.map(|(prompt, _)| prompt));
-        let negative = (embeds.negative, ids.map(|(_, negative)| negative));
-        let told = |prompts: &[_]| Told::new(prompts, batch, guidance.scale);
+        let asks = guidance.both || guidance.scale > 1.0 || conditions.composes();
         Self {
             unet,
-            prompt: told(&[prompt]),
-            guided: asks_both.then(|| (told(&[negative, prompt]), guidance)),
+            conditions,
+            guidance: (asks && !distilled).then_some(guidance),
+            told: (Vec::new(), Vec::new()),
             prediction_type,
             kind,
             step,
@@ -148,34 +133,33 @@ impl<'a> GuidedDenoiser<'a> {
     }
 }
 
-impl GuidedDenoiser<'_> {
+impl<'a> GuidedDenoiser<'a> {
     /// What the network says, guided, and without the prompt where it was asked.
     fn ask(&mut self, x: &Tensor, at: NoiseLevel) -> Result<(Tensor, Option<Tensor>)> {
         if (self.cancelled)() {
             return Err(Error::Cancelled);
         }
+        let step = self.step.get();
+        let asked = self
+            .guidance
+            .filter(|guidance| guidance.both || guidance.works_at(step));
+        let answers = self.answers(x, at, asked.is_some())?;
         self.calls += 1;
-        let input = model_input(x, at).f_to_kind(self.kind)?;
-        let batch = input.size()[0];
-        let forward = |input: &Tensor, told: &Told| -> Result<Tensor> {
-            let said = self.unet.forward(input, at.timestep, told.conditioning())?;
-            Ok(said.f_to_kind(Kind::Float)?)
-        };
-        let (output, unguided) = match &self.guided {
-            None => (forward(&input, &self.prompt)?, None),
-            Some((_, guidance)) if !guidance.both && !guidance.works_at(self.step.get()) => {
-                (forward(&input, &self.prompt)?, None)
-            }
-            Some((told, guidance)) => {
-                let both = forward(&Tensor::f_cat(&[&input, &input], 0)?, told)?;
-                let negative = both.f_narrow(0, 0, batch)?;
-                let prompt = both.f_narrow(0, batch, batch)?;
-                let guided = match guidance.works_at(self.step.get()) {
-                    true => guidance.apply(&prompt, &negative)?,
-                    false => prompt,
+        let (output, unguided) = match (asked, answers.negative.as_ref()) {
+            (Some(guidance), Some(negative)) if guidance.works_at(step) => {
+                // 1 and less is no guidance, as in diffusers.
+                let scale = match guidance.scale > 1.0 || guidance.both {
+                    true => guidance.scale,
+                    false => 1.0,
                 };
-                (guided, Some(negative))
+                let guided = answers.together(negative, scale)?;
+                let own = match guidance.rescale == 0.0 {
+                    true => guided.shallow_clone(),
+                    false => answers.own()?,
+                };
+                (guidance.apply(&own, guided)?, answers.negative)
             }
+            _ => (answers.own()?, answers.negative),
         };
         if output.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(Error::NotANumber {
@@ -184,6 +168,39 @@ impl GuidedDenoiser<'_> {
             });
         }
         Ok((output, unguided))
+    }
+
+    /// Asks the network for each text that counts at this call.
+    fn answers(&mut self, x: &Tensor, at: NoiseLevel, with_negative: bool) -> Result<Answers<'a>> {
+        let key = self.conditions.key(self.calls, with_negative);
+        if self.told.0 != key {
+            self.told = (key, self.conditions.told(self.calls, with_negative)?);
+        }
+        let input = model_input(x, at).f_to_kind(self.kind)?;
+        let batch = input.size()[0];
+        let mut said = Vec::new();
+        let mut order = Vec::new();
+        for told in &self.told.1 {
+            let pictures = Tensor::f_from_slice(&told.pictures)?.f_to_device(input.device())?;
+            let input = input.f_index_select(0, &pictures)?;
+            let answer = self
+                .unet
+                .forward(&input, at.timestep, told.conditioning())?;
+            said.push(answer.f_to_kind(Kind::Float)?);
+            order.extend(told.rows.iter().copied());
+        }
+        let mut said = Tensor::f_cat(&said, 0)?;
+        if self.told.1.len() > 1 {
+            let places = Tensor::f_from_slice(&order)?.f_argsort(0, false)?;
+            said = said.f_index_select(0, &places.f_to_device(said.device())?)?;
+        }
+        let mut answers = said.f_split(batch, 0)?;
+        let negative = with_negative.then(|| answers.remove(0));
+        Ok(Answers {
+            negative,
+            parts: answers,
+            conditions: self.conditions,
+        })
     }
 
     fn prediction(&self, output: Tensor) -> Prediction {

@@ -1,10 +1,12 @@
 //! One generation: request to plan, plan to latents, latents to picture.
 
+mod conditioning;
 mod generate;
 mod guidance;
 mod picture;
 mod plan;
 mod previews;
+mod prompts;
 mod upscale;
 
 pub use crate::models::layers::profile;
@@ -12,4 +14,5 @@ pub use generate::{Drawn, Watcher, generate};
 pub use guidance::GuidedDenoiser;
 pub use picture::{pixels_from_tensor, tensor_from_pixels};
 pub use plan::GenerationPlan;
+pub use prompts::PicturePrompts;
 pub use upscale::Upscaler;

@@ -1,14 +1,17 @@
 //! What a request means for one model: every open question answered once, everything checked.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::prompts::PicturePrompts;
 use crate::error::{Error, Result};
-use crate::families::StableDiffusion;
+use crate::families::{Lora, StableDiffusion};
 use crate::output;
+use crate::prompt::template::{self, Lists};
 use crate::request::{
-    GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, SamplerId, ScheduleId,
-    SeedMode, Seeding, Tuning, new_seed,
+    Emphasis, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, SamplerId,
+    ScheduleId, SeedMode, Seeding, Tuning, new_seed,
 };
 use crate::schedule::{self, Schedule};
 
@@ -25,8 +28,12 @@ const BATCH_AREA_CUDA: u32 = 4 * 64 * 64;
 /// A request resolved for one model.
 #[derive(Clone, Debug)]
 pub struct GenerationPlan {
-    pub prompt: String,
-    pub negative_prompt: String,
+    /// Of each picture, or of all alike: [`Self::prompts`].
+    pictures: Vec<PicturePrompts>,
+    /// What the prompts are drawn from, where they hold wildcards or choices.
+    pub template: Option<String>,
+    pub negative_template: Option<String>,
+    pub emphasis: Emphasis,
     /// Beside those that the prompt names.
     pub loras: Vec<LoraChoice>,
     /// Files that the prompts may name, beside those of the model folders.
@@ -58,6 +65,7 @@ pub struct GenerationPlan {
 
 impl GenerationPlan {
     /// Resolves `request` for `model`. `upscale_factor` is 1 where nothing enlarges the picture.
+    /// Wildcards stay as they were typed until [`Self::draw_prompts`].
     ///
     /// Errors: [`Error::Request`] saying what cannot be and what could; [`Error::OutOfMemory`].
     pub fn resolve(
@@ -118,9 +126,12 @@ impl GenerationPlan {
             )));
         }
         let seeding = checked_seeding(request.seeding)?;
-        let plan = Self {
-            prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
+        let template = |prompt: &String| template::is_template(prompt).then(|| prompt.clone());
+        let mut plan = Self {
+            pictures: Vec::new(),
+            template: template(&request.prompt),
+            negative_template: template(&request.negative_prompt),
+            emphasis: request.emphasis,
             loras: request.loras.clone(),
             embeddings: request.embeddings.clone(),
             steps,
@@ -146,12 +157,54 @@ impl GenerationPlan {
                 &request.tuning,
             )?,
         };
+        plan.draw_prompts(request, &BTreeMap::new(), &|_| Ok(None))?;
         // A card's memory is another one, and libtorch says when it is full.
         if !model.device.is_cuda() {
             let footprint = model.footprint(width_px, height_px, plan.batch_size);
             footprint.check()?;
         }
         Ok(plan)
+    }
+
+    /// Draws each picture's prompts anew, with these lists for its wildcards, and asks `loras` for what
+    /// the prompt of each picture is drawn with.
+    ///
+    /// Errors: [`Error::Request`] where lists name each other without end; what `loras` says.
+    pub fn draw_prompts(
+        &mut self,
+        request: &GenerationRequest,
+        lists: &dyn Lists,
+        loras: &dyn Fn(&str) -> Result<Option<Vec<Lora>>>,
+    ) -> Result<()> {
+        let is_template = self.template.is_some() || self.negative_template.is_some();
+        let different = if is_template { self.seeds.len() } else { 1 };
+        let seeds = self.seeds.iter().take(different);
+        self.pictures = seeds
+            .map(|seed| {
+                let drawn = PicturePrompts::draw(request, *seed, lists)?;
+                let loras = loras(&drawn.prompt)?;
+                Ok(PicturePrompts { loras, ..drawn })
+            })
+            .collect::<Result<_>>()?;
+        let suit = |pair: &[PicturePrompts]| match pair {
+            [one, other] => one.suits(other, self.emphasis),
+            _ => true,
+        };
+        if !self.pictures.windows(2).all(suit) {
+            self.batch_size = 1;
+        }
+        Ok(())
+    }
+
+    /// The prompts of picture `index`.
+    pub fn prompts(&self, index: usize) -> &PicturePrompts {
+        const NONE: &PicturePrompts = &PicturePrompts {
+            prompt: String::new(),
+            negative_prompt: String::new(),
+            loras: None,
+        };
+        let own = self.pictures.get(index).or(self.pictures.first());
+        own.unwrap_or(NONE)
     }
 
     /// What picture `index` grows from.

@@ -16,6 +16,8 @@ pub enum AddOnKind {
     /// A textual inversion.
     Embedding,
     Upscaler,
+    /// A list that prompts draw from: `__name__`. Its name holds its folders: `animals/birds`.
+    Wildcard,
 }
 
 /// One such file. Its name is what prompts and menus call it: the file's, without the ending.

@@ -36,6 +36,12 @@ const SHORT_HASH: usize = 10;
 pub struct GenerationRequest {
     pub prompt: String,
     pub negative_prompt: String,
+    /// Whose brackets the prompts are read with, and whose formula weighs the words.
+    #[serde(skip_serializing_if = "Emphasis::is_usual")]
+    pub emphasis: Emphasis,
+    /// Where the lists of `__name__` lie, before those beside the model folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wildcards: Option<PathBuf>,
     /// A model folder or file; `None` is the model that ships.
     pub model: Option<PathBuf>,
     /// A UNet, file or folder, that stands in for the model's own.
@@ -143,8 +149,16 @@ pub enum DtypeChoice {
 /// Everything needed to draw one picture again. Stored losslessly in the PNG key `easel`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PictureSettings {
+    /// As it was drawn: wildcards and choices are resolved.
     pub prompt: String,
     pub negative_prompt: String,
+    /// What the prompts were drawn from, where they held wildcards or choices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negative_template: Option<String>,
+    #[serde(default, skip_serializing_if = "Emphasis::is_usual")]
+    pub emphasis: Emphasis,
     /// The model's display name.
     pub model_name: String,
     /// Where it lay when the picture was drawn; `None` for the model that ships.
@@ -219,6 +233,8 @@ impl PictureSettings {
         GenerationRequest {
             prompt: self.prompt.clone(),
             negative_prompt: self.negative_prompt.clone(),
+            emphasis: self.emphasis,
+            wildcards: None,
             model: self.model_path.clone(),
             unet: self.unet_path.clone(),
             vae: self.vae_path.clone(),

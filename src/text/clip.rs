@@ -199,14 +199,43 @@ impl CLIPTextModel {
         input_ids: &Tensor,
         vectors: &[(i64, Tensor)],
     ) -> Result<ClipOutput> {
+        self.run(input_ids, vectors, Mask::Causal)
+    }
+
+    /// As [`Self::forward_with`], as if the tokens were not there where `seen` is false: transformers'
+    /// `attention_mask`. `seen`: one a token.
+    pub fn forward_masked(
+        &self,
+        input_ids: &Tensor,
+        vectors: &[(i64, Tensor)],
+        seen: &[bool],
+    ) -> Result<ClipOutput> {
+        let n = seen.len() as i64;
+        let seen = Tensor::f_from_slice(seen)?.f_to_device(self.device())?;
+        let before = Tensor::f_ones([n, n], (Kind::Bool, self.device()))?.f_tril(0)?;
+        let mask = before.f_logical_and(&seen)?;
+        self.run(input_ids, vectors, Mask::These(&mask))
+    }
+
+    fn run(
+        &self,
+        input_ids: &Tensor,
+        vectors: &[(i64, Tensor)],
+        mask: Mask<'_>,
+    ) -> Result<ClipOutput> {
         let n = self.check_ids(input_ids)?;
         Ok(profile::part("text encoder", || {
-            self.encode(input_ids, n, vectors)
+            self.encode((input_ids, n), vectors, mask)
         }))
     }
 
     /// `n`: tokens.
-    fn encode(&self, input_ids: &Tensor, n: i64, vectors: &[(i64, Tensor)]) -> ClipOutput {
+    fn encode(
+        &self,
+        (input_ids, n): (&Tensor, i64),
+        vectors: &[(i64, Tensor)],
+        mask: Mask<'_>,
+    ) -> ClipOutput {
         let tokens = self.token_embedding.forward(input_ids);
         for (at, vector) in vectors {
             tokens.select(1, *at).copy_(vector);
@@ -214,7 +243,7 @@ impl CLIPTextModel {
         let mut x = tokens + self.position_embedding.weight().narrow(0, 0, n);
         let mut hidden_states = vec![x.shallow_clone()];
         for layer in &self.layers {
-            x = layer.forward(&x);
+            x = layer.forward(&x, mask);
             hidden_states.push(x.shallow_clone());
         }
         let last_hidden_state = self.final_layer_norm.forward(&x);
@@ -327,14 +356,14 @@ impl EncoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor, mask: Mask<'_>) -> Tensor {
         let normed = self.layer_norm1.forward(x);
         let mixed = attention(
             &self.q_proj.forward(&normed),
             &self.k_proj.forward(&normed),
             &self.v_proj.forward(&normed),
             self.heads,
-            Mask::Causal,
+            mask,
         );
         let x = self.out_proj.forward(&mixed).g_add_(x);
         let hidden = self.fc1.forward(&self.layer_norm2.forward(&x));

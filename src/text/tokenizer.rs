@@ -23,6 +23,8 @@ use crate::request::Emphasis;
 
 /// How far back (in tokens) a chunk may end at a comma; A1111's default.
 const COMMA_BACKTRACK: usize = 20;
+/// From so many tokens on ComfyUI cuts a word at the end of a chunk.
+const LONG_WORD: usize = 8;
 /// Enough for every text of a prompt that changes to be seen once.
 const COUNTED_STEPS: usize = 20;
 /// The pieces that CLIP's tokenizer cuts text into before it looks at letters.
@@ -56,6 +58,8 @@ pub struct Chunk {
     pub ids: Vec<i64>,
     /// As long as `ids`; markers and padding count 1.
     pub weights: Vec<f32>,
+    /// Which piece of the prompt each token is of; markers and padding are of none.
+    pub pieces: Vec<Option<usize>>,
     /// Where a vector of an embedding stands in the place of a token.
     pub inserted: Vec<Inserted>,
 }
@@ -177,7 +181,7 @@ impl ClipTokenizer {
     pub fn chunks_with(&self, pieces: &[Piece], cut: Cut<'_>) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
         let mut open = OpenChunk::default();
-        for piece in pieces {
+        for (index, piece) in pieces.iter().enumerate() {
             let (text, weight) = match piece {
                 Piece::Break => {
                     chunks.push(self.close(&mut open));
@@ -189,7 +193,7 @@ impl ClipTokenizer {
                 match stretch {
                     Stretch::Words(words) => {
                         for token in self.tokens(words)? {
-                            self.push(&mut chunks, &mut open, token, weight);
+                            self.push(&mut chunks, &mut open, (token, weight, index));
                         }
                     }
                     Stretch::Vectors(embedding, count) => {
@@ -199,12 +203,7 @@ impl ClipTokenizer {
                         if open.tokens.len() + count > self.capacity() {
                             chunks.push(self.close(&mut open));
                         }
-                        let vectors = (0..count).map(|vector| Token {
-                            id: 0,
-                            weight,
-                            vector: Some((embedding, vector)),
-                        });
-                        open.tokens.extend(vectors);
+                        open.tokens.extend(vectors(embedding, count, weight, index));
                     }
                 }
             }
@@ -220,7 +219,12 @@ impl ClipTokenizer {
         self.length - 2
     }
 
-    fn push(&self, chunks: &mut Vec<Chunk>, open: &mut OpenChunk, id: u32, weight: f32) {
+    fn push(
+        &self,
+        chunks: &mut Vec<Chunk>,
+        open: &mut OpenChunk,
+        (id, weight, piece): (u32, f32, usize),
+    ) {
         if open.tokens.len() == self.capacity() {
             chunks.push(self.close_at_comma(open, Some(id)));
         }
@@ -228,7 +232,67 @@ impl ClipTokenizer {
             open.last_comma = Some(open.tokens.len());
         }
         let vector = None;
-        open.tokens.push(Token { id, weight, vector });
+        open.tokens.push(Token {
+            id,
+            weight,
+            piece,
+            vector,
+        });
+    }
+
+    /// As [`Self::chunks_with`], in ComfyUI's way: words are kept together, except long ones
+    /// (`comfy/sd1_clip.py`, `tokenize_with_weights`). A break begins a new chunk.
+    ///
+    /// Errors: as [`Self::chunks`].
+    pub fn chunks_of_words(&self, pieces: &[Piece], cut: Cut<'_>) -> Result<Vec<Chunk>> {
+        let mut chunks = Vec::new();
+        let mut open = OpenChunk::default();
+        for (index, piece) in pieces.iter().enumerate() {
+            let Piece::Text { text, weight } = piece else {
+                chunks.push(self.close(&mut open));
+                continue;
+            };
+            let weight = *weight as f32;
+            for stretch in cut(text) {
+                match stretch {
+                    Stretch::Words(words) => {
+                        for word in words.split([' ', '\n']).filter(|word| !word.is_empty()) {
+                            let token = |id| Token {
+                                id,
+                                weight,
+                                piece: index,
+                                vector: None,
+                            };
+                            let word = self.tokens(word)?.into_iter().map(token).collect();
+                            self.push_word(&mut chunks, &mut open, word);
+                        }
+                    }
+                    Stretch::Vectors(embedding, count) => {
+                        let word = vectors(embedding, count, weight, index).collect();
+                        self.push_word(&mut chunks, &mut open, word);
+                    }
+                }
+            }
+        }
+        chunks.push(self.close(&mut open));
+        Ok(chunks)
+    }
+
+    fn push_word(&self, chunks: &mut Vec<Chunk>, open: &mut OpenChunk, mut word: Vec<Token>) {
+        let is_long = word.len() >= LONG_WORD;
+        loop {
+            let room = self.capacity().saturating_sub(open.tokens.len());
+            if word.len() <= room {
+                open.tokens.append(&mut word);
+                return;
+            }
+            if is_long || word.len() > self.capacity() {
+                let later = word.split_off(room);
+                open.tokens.append(&mut word);
+                word = later;
+            }
+            chunks.push(self.close(open));
+        }
     }
 
     fn tokens(&self, text: &str) -> Result<Vec<u32>> {
@@ -258,6 +322,7 @@ impl ClipTokenizer {
         let tokens = std::mem::take(open).tokens;
         let mut ids = vec![i64::from(self.begin)];
         let mut weights = vec![1.0];
+        let mut pieces = vec![None];
         let mut inserted = Vec::new();
         for token in tokens {
             let at = ids.len();
@@ -268,13 +333,16 @@ impl ClipTokenizer {
             }));
             ids.push(i64::from(token.id));
             weights.push(token.weight);
+            pieces.push(Some(token.piece));
         }
         ids.push(i64::from(self.end));
         ids.resize(self.length, i64::from(self.pad));
         weights.resize(self.length, 1.0);
+        pieces.resize(self.length, None);
         Chunk {
             ids,
             weights,
+            pieces,
             inserted,
         }
     }
@@ -291,7 +359,24 @@ struct OpenChunk {
 struct Token {
     id: u32,
     weight: f32,
+    /// Of the prompt.
+    piece: usize,
     vector: Option<(usize, usize)>,
+}
+
+/// What stands in the places of an embedding's tokens.
+fn vectors(
+    embedding: usize,
+    count: usize,
+    weight: f32,
+    piece: usize,
+) -> impl Iterator<Item = Token> {
+    (0..count).map(move |vector| Token {
+        id: 0,
+        weight,
+        piece,
+        vector: Some((embedding, vector)),
+    })
 }
 
 struct TokenizerConfig {

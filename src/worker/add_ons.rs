@@ -4,6 +4,7 @@
 //! Source of the hashes: A1111 1.10 `extensions-builtin/Lora/network.py` (`set_hash`),
 //! `modules/hashes.py` (`addnet_hash_safetensors`), `modules/textual_inversion/textual_inversion.py`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::families::{Lora, find_embeddings, find_lora, find_lora_as};
 use crate::files;
 use crate::prompt::networks;
-use crate::request::{AddOnHashes, LoraChoice};
+use crate::request::{AddOnHashes, GenerationRequest, LoraChoice};
 
 /// kohya's tools write the hash of the tensors into the header.
 const HASH_IN_HEADER: &str = "sshs_model_hash";
@@ -27,24 +28,33 @@ pub(super) struct AddOns {
     /// Where what belongs to a model is looked for: the model folders, what lies beside them, and the
     /// folder that the model lies in.
     pub folders: Vec<PathBuf>,
-    /// With what the prompt, or the picture's settings, call each.
-    pub loras: Vec<(String, Lora)>,
     /// Embeddings that the prompts may name.
     pub embeddings: Vec<PathBuf>,
+    /// Where LoRAs were found that prompts name: every picture's may name the same.
+    found: RefCell<BTreeMap<String, PathBuf>>,
 }
 
 impl AddOns {
-    /// The LoRAs that the request lists, then those that the prompt names; every embedding of the model
-    /// folders and of those beside the model.
-    ///
-    /// Errors: [`Error::Request`] naming a LoRA that is in none of the folders.
-    pub fn of(job: &Job) -> Result<Self> {
+    /// Every embedding of the model folders and of those beside the model.
+    pub fn of(job: &Job) -> Self {
         let beside = job.request.model.as_deref().and_then(Path::parent);
         let given = job.model_folders.iter().map(PathBuf::as_path).chain(beside);
         let given: Vec<PathBuf> = given.map(Path::to_path_buf).collect();
         let places = library::places(&given);
         let folders: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
-        let chosen = job.request.loras.iter().map(|choice: &LoraChoice| {
+        Self {
+            embeddings: find_embeddings(&folders),
+            folders: places,
+            found: RefCell::default(),
+        }
+    }
+
+    /// The LoRAs of a picture, with what its prompt or its settings call each: those that the request
+    /// lists, then those that the prompt names.
+    ///
+    /// Errors: [`Error::Request`] naming a LoRA that is in none of the folders.
+    pub fn loras(&self, request: &GenerationRequest, prompt: &str) -> Result<Vec<(String, Lora)>> {
+        let chosen = request.loras.iter().map(|choice: &LoraChoice| {
             let lora = Lora {
                 path: choice.path.clone(),
                 unet_weight: choice.weight,
@@ -53,11 +63,9 @@ impl AddOns {
             (choice.name(), lora)
         });
         let mut loras: Vec<(String, Lora)> = chosen.collect();
-        for named in networks::loras(&job.request.prompt) {
-            let hash = job.request.hashes.loras.get(&named.name);
-            let path = find_lora(&named.name, &folders)
-                .or_else(|| find_lora_as(&named.name, hash.map(String::as_str), &folders))
-                .ok_or_else(|| missing(&named.name, hash))?;
+        for named in networks::loras(prompt) {
+            let hash = request.hashes.loras.get(&named.name);
+            let path = self.find(&named.name, hash)?;
             let lora = Lora {
                 path,
                 unet_weight: named.unet_weight,
@@ -65,11 +73,21 @@ impl AddOns {
             };
             loras.push((named.name, lora));
         }
-        Ok(Self {
-            loras,
-            embeddings: find_embeddings(&folders),
-            folders: places,
-        })
+        Ok(loras)
+    }
+
+    fn find(&self, name: &str, hash: Option<&String>) -> Result<PathBuf> {
+        if let Some(path) = self.found.borrow().get(name) {
+            return Ok(path.clone());
+        }
+        let folders: Vec<&Path> = self.folders.iter().map(PathBuf::as_path).collect();
+        let path = find_lora(name, &folders)
+            .or_else(|| find_lora_as(name, hash.map(String::as_str), &folders))
+            .ok_or_else(|| missing(name, hash))?;
+        self.found
+            .borrow_mut()
+            .insert(name.to_owned(), path.clone());
+        Ok(path)
     }
 }
 

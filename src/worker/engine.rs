@@ -3,6 +3,7 @@
 //! Each command runs inside `catch_unwind`, since libtorch's plain operators panic: a panic becomes
 //! an error that names its cause, the loaded networks are dropped, and the next job starts afresh.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::message::{
     Command, Event, Failure, Job, JobId, JobPlan, LayerTime, LoadedModel, Picture, Progress,
 };
 use super::model_hash::ModelHash;
+use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
 use crate::families::{Lora, ModelFiles, StableDiffusion};
@@ -147,26 +149,27 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, _, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
-        let add_ons = AddOns::of(job)?;
+        let add_ons = AddOns::of(job);
         if job.previews {
             let folders: Vec<&Path> = add_ons.folders.iter().map(PathBuf::as_path).collect();
             loaded.model.decoder.find_preview_vae(&folders);
         }
-        let loras: Vec<Lora> = add_ons.loras.iter().map(|(_, lora)| lora.clone()).collect();
-        let notes = loaded.model.set_loras(&loras)?;
+        let factor = upscaler.map_or(1, Upscaler::factor);
+        let mut plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
+        let named = draw_prompts(&mut plan, job, &add_ons)?;
+        let loras = plan.prompts(0).loras.as_deref().unwrap_or_default();
+        let notes = loaded.model.set_loras(loras)?;
         if !notes.is_empty() {
             let ready = Event::ModelReady(in_memory(&loaded.model, notes));
             super::send(&self.ends.events, &self.config, ready);
         }
         let given = &request.embeddings;
         loaded.model.set_embeddings(given, &add_ons.embeddings)?;
-        let factor = upscaler.map_or(1, Upscaler::factor);
-        let plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
             &mut loaded.hash,
-            AddOnRecord::start(&add_ons.loras, &self.hashes)?,
+            AddOnRecord::start(&named, &self.hashes)?,
             upscaler.map(|upscaler| upscaler.name.clone()),
         );
         let in_memory = in_memory(&loaded.model, Vec::new());
@@ -338,6 +341,39 @@ fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) ->
         calls: spent.calls,
         secs: spent.secs,
     }
+}
+
+/// Draws the wildcards of a job's prompts; the LoRAs that any of them names, with their names.
+///
+/// Errors: [`Error::Request`] naming what is missing.
+fn draw_prompts(
+    plan: &mut GenerationPlan,
+    job: &Job,
+    add_ons: &AddOns,
+) -> Result<Vec<(String, Lora)>> {
+    let request = &job.request;
+    let is_template = plan.template.is_some() || plan.negative_template.is_some();
+    let lists = if is_template || request.wildcards.is_some() {
+        let beside = request.model.as_deref().and_then(Path::parent);
+        let mut folders = job.model_folders.clone();
+        folders.extend(beside.map(Path::to_path_buf));
+        WildcardFiles::find(request.wildcards.as_deref(), &folders)?
+    } else {
+        WildcardFiles::default()
+    };
+    let all = RefCell::new(Vec::new());
+    plan.draw_prompts(request, &lists, &|prompt| {
+        let named = add_ons.loras(request, prompt)?;
+        let loras = named.iter().map(|(_, lora)| lora.clone()).collect();
+        let mut all = all.borrow_mut();
+        for one in named {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+        Ok(Some(loras))
+    })?;
+    Ok(all.into_inner())
 }
 
 /// Saves an enlarged picture with the settings of the one it was made from.

@@ -1,6 +1,6 @@
 //! What the drawing thread tells of one job while it runs: progress, previews, pictures.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::families::{EmbeddingsRead, StableDiffusion};
 use crate::files;
 use crate::output;
-use crate::pipeline::{Drawn, GenerationPlan, Watcher};
+use crate::pipeline::{Drawn, GenerationPlan, PicturePrompts, Watcher};
+use crate::prompt::networks;
 use crate::request::{
-    AddOnHashes, GenerationRequest, PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage,
-    Tuning,
+    AddOnHashes, Emphasis, GenerationRequest, LoraChoice, PictureSettings, Pixels, SamplerId,
+    ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -43,8 +44,9 @@ impl<'a> Recorder<'a> {
         upscaler: Option<String>,
     ) -> Self {
         let settings = PictureSettings {
-            prompt: plan.prompt.clone(),
-            negative_prompt: plan.negative_prompt.clone(),
+            template: plan.template.clone(),
+            negative_template: plan.negative_template.clone(),
+            emphasis: plan.emphasis,
             model_name: model.card.name.clone(),
             model_path: model.card.path.clone(),
             steps: u32::try_from(plan.steps).unwrap_or(u32::MAX),
@@ -99,6 +101,9 @@ pub(super) fn unknown_settings() -> PictureSettings {
     PictureSettings {
         prompt: String::new(),
         negative_prompt: String::new(),
+        template: None,
+        negative_template: None,
+        emphasis: Emphasis::default(),
         model_name: String::new(),
         model_path: None,
         model_hash: None,
@@ -134,6 +139,7 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
     PictureSettings {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),
+        emphasis: request.emphasis,
         steps: request.steps.unwrap_or_default(),
         guidance_scale: request.guidance_scale.unwrap_or_default(),
         guidance_rescale: request.guidance_rescale.unwrap_or_default(),
@@ -319,7 +325,18 @@ impl Watcher for JobWatcher<'_> {
         let cancelled_after = drawn
             .cancelled_after
             .map(|step| u32::try_from(step).unwrap_or(u32::MAX));
-        let settings = self.recorder.settings(seed, &drawn.pixels, cancelled_after);
+        let PicturePrompts {
+            prompt,
+            negative_prompt,
+            ..
+        } = self.plan.prompts(drawn.index).clone();
+        let mut settings = self.recorder.settings(seed, &drawn.pixels, cancelled_after);
+        // The record is of all pictures' LoRAs.
+        let named = networks::loras(&prompt).into_iter().map(|tag| tag.name);
+        let chosen = settings.loras.iter().map(LoraChoice::name);
+        let own: BTreeSet<String> = named.chain(chosen).collect();
+        settings.hashes.loras.retain(|name, _| own.contains(name));
+        (settings.prompt, settings.negative_prompt) = (prompt, negative_prompt);
         let mut picture = Picture {
             pixels: drawn.pixels.clone(),
             settings,

@@ -18,6 +18,7 @@ mod lookup;
 pub mod message;
 mod model_hash;
 mod watch;
+mod wildcards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

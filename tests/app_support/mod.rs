@@ -175,6 +175,9 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
     PictureSettings {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),
+        template: None,
+        negative_template: None,
+        emphasis: request.emphasis,
         model_name: "Starter".to_owned(),
         model_path: request.model.clone(),
         model_hash: None,

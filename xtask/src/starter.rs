@@ -47,6 +47,7 @@ const SCRIPTS: [Script; 8] = [
     script("gguf_blocks.py", &[], false),
     script("models.py", &["--starter"], true),
     script("pipeline.py", &[], true),
+    script("conditioning.py", &[], true),
     script("lora.py", &[], true),
     script("lora_kinds.py", &[], true),
 ];

@@ -7,28 +7,37 @@ use tch::Tensor;
 use super::profile;
 
 /// What a token may look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mask {
+#[derive(Clone, Copy, Debug)]
+pub enum Mask<'a> {
     Nothing,
     /// Itself and the tokens before it.
     Causal,
+    /// Where this is true: bool `[n, m]`.
+    These(&'a Tensor),
 }
 
 /// `query`: `[batch, n, channels]`; `key`, `value`: `[batch, m, channels]`; `heads` divides the
 /// channels. Returns `[batch, n, channels]`.
-pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64, mask: Mask) -> Tensor {
+pub fn attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    heads: i64,
+    mask: Mask<'_>,
+) -> Tensor {
     // [batch, heads, tokens, head_dim]
     let split = |x: &Tensor| x.unflatten(-1, [heads, -1]).transpose(1, 2);
-    let causal = match mask {
-        Mask::Nothing => false,
-        Mask::Causal => true,
+    let (these, causal) = match mask {
+        Mask::Nothing => (None, false),
+        Mask::Causal => (None, true),
+        Mask::These(these) => (Some(these), false),
     };
     let mixed = || {
         Tensor::scaled_dot_product_attention(
             &split(query),
             &split(key),
             &split(value),
-            None::<Tensor>,
+            these,
             0.0,
             causal,
             None,

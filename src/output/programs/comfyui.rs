@@ -14,7 +14,7 @@ use super::fields::words;
 use super::graph::{Graph, Node};
 use super::sheet::{Sheet, parse, short};
 use crate::output::names;
-use crate::request::{NamedFile, SamplerId, ScheduleId, SeedMode};
+use crate::request::{Emphasis, NamedFile, SamplerId, ScheduleId, SeedMode};
 
 /// More samplers than this are not looked at.
 const MOST_SAMPLERS: usize = 64;
@@ -168,6 +168,7 @@ impl<'g> Reader<'g> {
         let prompt = self.words(words, positive);
         let negative = self.words(words, "negative");
         self.sheet.prompts(&prompt, &negative);
+        self.sheet.request.emphasis = Emphasis::Comfyui;
         self.model(words);
         let denoise = self.denoise(node);
         self.latent(node, denoise);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::sheet::{Sheet, parse};
-use crate::request::{ScheduleId, SeedMode};
+use crate::request::{Emphasis, ScheduleId, SeedMode};
 
 const PROGRAM: &str = "InvokeAI";
 
@@ -33,6 +33,7 @@ pub fn read(record: &Fields<'_>) -> Sheet {
     let mut sheet = Sheet::new(PROGRAM);
     let text = |key| record.text(key).unwrap_or_default();
     sheet.prompts(text("positive_prompt"), text("negative_prompt"));
+    sheet.request.emphasis = Emphasis::Compel;
     sheet.request.steps = sheet.number(record, "steps");
     sheet.request.guidance_scale = sheet.number(record, "cfg_scale");
     sheet.request.seed = sheet.number(record, "seed");

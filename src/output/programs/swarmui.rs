@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{Fields, words};
 use super::sheet::{Sheet, parse};
-use crate::request::SeedMode;
+use crate::request::{Emphasis, SeedMode};
 
 /// What says nothing about how to draw.
 const SILENT: &[&str] = &[
@@ -40,6 +40,8 @@ pub fn read(record: &Fields<'_>) -> Sheet {
     let mut sheet = Sheet::new("SwarmUI");
     let text = |key| record.text(key).unwrap_or_default();
     sheet.prompts(text("prompt"), text("negativeprompt"));
+    // ComfyUI draws for it.
+    sheet.request.emphasis = Emphasis::Comfyui;
     sheet.request.steps = sheet.number(record, "steps");
     sheet.request.guidance_scale = sheet.number(record, "cfgscale");
     sheet.request.seed = sheet.number(record, "seed");

@@ -14,6 +14,7 @@ use crate::checkpoint;
 use crate::error::Error;
 use crate::families::{FileKind, ModelFiles};
 use crate::request::{AddOn, AddOnKind, ModelCard};
+use crate::worker::wildcards::WildcardFiles;
 
 /// How deep below a folder models are looked for.
 const DEPTH: usize = 6;
@@ -99,8 +100,11 @@ impl Scanner {
                 look.listed_file(&place);
             }
         }
-        let found = look.found();
+        let mut found = look.found();
         self.known = look.seen;
+        // Without a chosen folder none can be missing.
+        let wildcards = WildcardFiles::find(None, given).unwrap_or_default();
+        found.add_ons.extend(wildcards.add_ons());
         found
     }
 }
