@@ -25,6 +25,15 @@ pub enum Error {
     #[error("The model {} cannot be used: {why}", path.display())]
     Model { path: PathBuf, why: String },
 
+    /// A file that a model was to be drawn with beside its own weights cannot be used.
+    #[error("The {what} {} cannot be used: {why}", path.display())]
+    AddOn {
+        /// "LoRA", "embedding".
+        what: &'static str,
+        path: PathBuf,
+        why: String,
+    },
+
     /// A tensor is absent or has another shape than the config asks for.
     #[error("The tensor {name} {why}")]
     Tensor { name: String, why: String },
@@ -116,6 +125,14 @@ impl Error {
         }
     }
 
+    /// The same of a file beside the model, where it was one that could not be used.
+    pub fn of_add_on(self, what: &'static str) -> Self {
+        match self {
+            Self::Model { path, why } => Self::AddOn { what, path, why },
+            other => other,
+        }
+    }
+
     /// What helps, where something does.
     pub fn remedy(&self) -> Option<Remedy> {
         match self {
@@ -132,6 +149,7 @@ impl Error {
             | Self::Shape { .. }
             | Self::Request(_)
             | Self::Picture { .. }
+            | Self::AddOn { .. }
             | Self::Torch { .. }
             | Self::Panic { .. }
             | Self::Cancelled => None,

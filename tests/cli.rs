@@ -948,6 +948,16 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
         "{}",
         text(&done.stdout)
     );
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data");
+    for (file, said) in [
+        ("starter/lora_peft.safetensors", "LoRA: changes to a model"),
+        ("xl/pair.safetensors", "A textual inversion"),
+        ("embeddings/fancy-style.pt", "A textual inversion"),
+    ] {
+        let done = finish(home.path(), &["inspect", data.join(file).to_str().unwrap()]);
+        let told = String::from_utf8_lossy(&done.stdout);
+        assert!(told.starts_with(said), "{file}: {told}");
+    }
     assert_eq!(
         finish(home.path(), &["inspect", "none"]).status.code(),
         Some(1)

@@ -122,7 +122,7 @@ fn a_file_that_is_no_lora_or_of_another_model_is_refused_and_nothing_stays_attac
     ] {
         let error = model.set_loras(&[good.clone(), lora(path.clone(), 1.0)]);
         assert!(
-            matches!(error, Err(Error::Model { .. })),
+            matches!(error, Err(Error::AddOn { what: "LoRA", .. })),
             "{}",
             path.display()
         );

@@ -230,7 +230,7 @@ impl Embeddings {
 
     fn read(&self, path: &Path) -> Result<EmbeddingFile> {
         let (device, kind) = self.device.unwrap_or((Device::Cpu, Kind::Float));
-        load_embedding(path, device, kind)
+        load_embedding(path, device, kind).map_err(|error| error.of_add_on("embedding"))
     }
 
     /// One tensor an encoder; else why the file is not for this model.
@@ -389,7 +389,8 @@ mod tests {
         all.set(&[], &[place("broken.pt")]).unwrap();
         all.cut("broken");
         assert!(all.take_read().notes[0].contains("cut off"));
-        assert!(all.set(&[place("broken.pt")], &[]).is_err());
+        let error = all.set(&[place("broken.pt")], &[]).unwrap_err();
+        assert!(error.to_string().starts_with("The embedding "), "{error}");
         assert!(all.set(&[place("missing.pt")], &[]).is_err());
     }
 

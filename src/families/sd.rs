@@ -106,7 +106,7 @@ impl StableDiffusion {
     /// Draws with exactly these LoRAs from now on; the model's own weights are not touched. Returns
     /// what is worth knowing: what of a file has no place in this model.
     ///
-    /// Errors: [`crate::error::Error::Model`] naming the file; then no LoRA is attached.
+    /// Errors: [`crate::error::Error::AddOn`] naming the file; then no LoRA is attached.
     pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
         if self.loras == loras {
             return Ok(Vec::new());
@@ -125,7 +125,7 @@ impl StableDiffusion {
                 })),
                 Err(error) => {
                     self.attachable.clear();
-                    return Err(error);
+                    return Err(error.of_add_on("LoRA"));
                 }
             }
         }
@@ -135,7 +135,7 @@ impl StableDiffusion {
 
     /// Lets prompts name these embeddings from now on: those `given` by their path, then those `found`.
     ///
-    /// Errors: [`Error::Model`] where a given file is none.
+    /// Errors: [`crate::error::Error::AddOn`] where a given file is none.
     pub fn set_embeddings(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<()> {
         self.conditioner.set_embeddings(given, found)
     }

@@ -40,7 +40,7 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 8] = [
+const SCRIPTS: [Script; 10] = [
     script("models.py", &[], false),
     script("samplers.py", &[], false),
     script("checkpoints.py", &[], false),
@@ -50,6 +50,8 @@ const SCRIPTS: [Script; 8] = [
     script("conditioning.py", &[], true),
     script("lora.py", &[], true),
     script("lora_kinds.py", &[], true),
+    script("xl.py", &[], false),
+    script("add_ons.py", &[], true),
 ];
 
 /// What a folder must hold to be a starter: the diffusers layout, what Easel reads, and its licences.

@@ -451,13 +451,17 @@ fn generation(stored: &[TensorHeader]) -> Result<Generation, String> {
         ("model.diffusion_model.double_blocks.", "Flux"),
         ("double_blocks.", "the network of Flux"),
         ("control_model.", "a ControlNet"),
-        ("lora_", "a LoRA"),
     ];
     if let Some((_, name)) = others.iter().find(|(prefix, _)| any(prefix)) {
         return Err(format!("it is {name}, which Easel does not draw with yet"));
     }
     if FileKind::of(stored) == FileKind::Unet {
         return Err(lacking(stored, "the text encoder and the VAE"));
+    }
+    if let FileKind::Lora(kind) = FileKind::of(stored) {
+        return Err(format!(
+            "it is no model, but a change of one ({kind}): name it in the prompt, <lora:NAME:1>, or with --lora"
+        ));
     }
     if !any(ldm::UNET) {
         return Err(
