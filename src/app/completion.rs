@@ -11,7 +11,7 @@ const LEAST_OF_A_WORD: usize = 2;
 /// A name that can be put in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What takes the place of [`TypedName::name`]'s range.
+    /// What takes the place of what is typed.
     pub insert: String,
     pub name: String,
     /// `LoRA`, `wildcard`, `embedding`.
