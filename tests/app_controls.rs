@@ -19,8 +19,8 @@ use app_support::{
 };
 use easel::app::state::View;
 use easel::request::{
-    AddOn, AddOnKind, GenerationRequest, LoraChoice, ModelCard, PictureSettings, SamplerId,
-    ScheduleId, SeedMode, Tuning,
+    AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, ModelCard, PictureSettings,
+    SamplerId, ScheduleId, SeedMode, Tuning,
 };
 use easel::worker::message::{Event, FileCommand, Picture};
 use egui::accesskit::Role;
@@ -546,7 +546,9 @@ fn many_models_are_searched_and_enter_takes_the_first() {
 
 #[test]
 fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
-    let (mut window, script) = ready();
+    let (mut window, script) = harness([1280.0, 1100.0], setup(settings()));
+    script.ready();
+    window.run();
     button(&mut window, "Advanced");
     slide(&mut window, "Variation", 0.25);
     button(&mut window, "New variation seed");
@@ -592,4 +594,33 @@ fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
     }
     let request = request(&window);
     assert!(request.seeding.is_usual() && request.guidance_interval.is_none());
+}
+
+#[test]
+fn wildcards_are_completed_and_the_emphasis_decides_how_brackets_are_read() {
+    let (mut window, script) = ready();
+    script.say(Event::AddOnsFound(vec![add_on(
+        AddOnKind::Wildcard,
+        "animals/birds",
+    )]));
+    window.run();
+    type_text(&mut window, "a __bi");
+    press_key(&mut window, Key::Enter);
+    assert_eq!(request(&window).prompt, "a __animals/birds__");
+    type_text(&mut window, " __fish__ (");
+    settle(&mut window);
+    assert!(shows(&window, "There is no wildcard fish") && shows(&window, "never closed"));
+    button(&mut window, "Advanced");
+    window
+        .get_by_role_and_label(Role::ComboBox, "Emphasis")
+        .click();
+    window.run();
+    window.get_by_label("None").click();
+    window.run();
+    settle(&mut window);
+    assert!(!shows(&window, "never closed"), "brackets are letters now");
+    let job = generate(&mut window, &script);
+    assert_eq!(job.request.emphasis, Emphasis::None);
+    button(&mut window, "Reset emphasis");
+    assert!(request(&window).emphasis.is_usual());
 }

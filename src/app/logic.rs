@@ -370,9 +370,10 @@ impl App {
             (&request.prompt, &mut state.checked),
             (&request.negative_prompt, &mut state.checked_negative),
         ] {
-            if checked.text != *text {
+            if checked.text != *text || checked.emphasis != emphasis {
                 *checked = Checked {
                     text: text.clone(),
+                    emphasis,
                     warnings: prompt::slips(text, emphasis, &state.names),
                 };
             }

@@ -276,6 +276,7 @@ pub struct Completing {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checked {
     pub text: String,
+    pub emphasis: Emphasis,
     pub warnings: Vec<Warning>,
 }
 
@@ -433,7 +434,7 @@ impl State {
 
     /// How the prompts' brackets are read.
     pub fn emphasis(&self) -> Emphasis {
-        Emphasis::default()
+        self.settings.request.emphasis
     }
 
     /// Takes over what lies in the model folders beside models.
@@ -450,6 +451,7 @@ impl State {
         };
         self.names.loras = named(AddOnKind::Lora);
         self.names.embeddings = named(AddOnKind::Embedding);
+        self.names.wildcards = Some(named(AddOnKind::Wildcard));
         self.models.add_ons = add_ons;
         // What is there now may not have been there when the prompts were read.
         (self.checked, self.checked_negative) = Default::default();

@@ -276,6 +276,7 @@ fn advanced_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions:
     vae_ui(ui, state, textures, actions);
     let request = &mut state.settings.request;
     fine::model_rows_ui(ui, request);
+    fine::emphasis_ui(ui, request);
     noise::interval_ui(ui, request);
     noise::seeding_ui(ui, &mut request.seeding);
 }

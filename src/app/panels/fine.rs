@@ -5,8 +5,10 @@ use egui::{DragValue, Ui, Vec2};
 
 use crate::app::state::State;
 use crate::app::theme;
-use crate::app::widgets::{Number, fine_row, fold, reset_slot, row_label};
-use crate::request::{GenerationRequest, KNOBS, Knob, KnobInfo, SamplerId, ScheduleId, Tuning};
+use crate::app::widgets::{Number, combo, fine_row, fold, reset_slot, row_label};
+use crate::request::{
+    EMPHASES, Emphasis, GenerationRequest, KNOBS, Knob, KnobInfo, SamplerId, ScheduleId, Tuning,
+};
 
 /// The text encoder's layers that a slider reaches, and those that can be typed.
 const CLIP_SKIP: (f64, f64) = (4.0, 32.0);
@@ -102,6 +104,7 @@ pub fn changed_rows(request: &GenerationRequest) -> usize {
         request.vae.is_some(),
         request.clip_skip.is_some(),
         request.guidance_rescale.is_some(),
+        !request.emphasis.is_usual(),
     ]
     .into_iter()
     .filter(|said| *said)
@@ -138,6 +141,25 @@ pub fn model_rows_ui(ui: &mut Ui, request: &mut GenerationRequest) {
     if let Some(changed) = fine_row(ui, "Rescale", tooltip, number, said) {
         request.guidance_rescale = changed.said().map(rounded);
     }
+}
+
+/// How the prompts' brackets are read, and weighed.
+pub fn emphasis_ui(ui: &mut Ui, request: &mut GenerationRequest) {
+    ui.horizontal(|ui| {
+        let tooltip =
+            "Emphasis: whose brackets the prompts are read with, and how (word:1.2) weighs";
+        row_label(ui, "Emphasis", tooltip);
+        if reset_slot(ui, "Emphasis", !request.emphasis.is_usual()) {
+            request.emphasis = Emphasis::default();
+        }
+        let rows: Vec<_> = EMPHASES
+            .iter()
+            .map(|info| (info.id, info.label, info.tooltip))
+            .collect();
+        if let Some(emphasis) = combo(ui, "Emphasis", request.emphasis, &rows) {
+            request.emphasis = emphasis;
+        }
+    });
 }
 
 /// As many digits as anybody types; a slider's arithmetic leaves more.
