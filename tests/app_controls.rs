@@ -487,7 +487,10 @@ fn slips_are_told_below_the_box_once_the_hand_rests_and_nothing_is_blocked() {
     assert!(!shows(&window, "never closed"), "not while somebody types");
     settle(&mut window);
     assert!(shows(&window, "never closed"));
-    assert!(shows(&window, "There is no LoRA pixl"));
+    assert!(shows(
+        &window,
+        "No LoRA file in the model folders is called pixl"
+    ));
     generate(&mut window, &script);
     button(&mut window, "Cancel");
     type_prompt(&mut window, ")");

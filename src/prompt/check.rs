@@ -483,7 +483,7 @@ impl Reader<'_> {
                 let range = start..(start + name.len()).max(start + 1);
                 self.warn(
                     range,
-                    format!("There is no LoRA {name} in the model folders."),
+                    format!("No LoRA file in the model folders is called {name}."),
                 );
             }
             let mut at = start + name.len();
@@ -656,7 +656,7 @@ mod tests {
             (
                 "<lora:pixel:1> <lora:pxel:x> <hypernet:y:1>",
                 vec![
-                    ("pxel", "There is no LoRA p"),
+                    ("pxel", "No LoRA file in th"),
                     ("x", "\"x\" is no weight: "),
                     ("<hypernet:y:1>", "Easel knows <lora:"),
                 ],
