@@ -964,6 +964,26 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
     );
 }
 
+#[test]
+fn convert_writes_a_model_that_opens_and_replaces_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter");
+    let new = home.path().join("new model");
+    let words = ["convert", starter.to_str().unwrap(), new.to_str().unwrap()];
+    let done = finish(home.path(), &[&words[..], &["--dtype=f32"]].concat());
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(text(&done.stdout).trim(), new.to_str().unwrap());
+    let done = finish(home.path(), &["inspect", new.to_str().unwrap()]);
+    assert!(text(&done.stdout).contains("F32"), "{}", text(&done.stdout));
+    let again = finish(home.path(), &words);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        text(&again.stderr).contains("it is there already"),
+        "{}",
+        text(&again.stderr)
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_ends_the_program_with_130_and_leaves_nothing_half_written() {

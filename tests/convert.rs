@@ -502,3 +502,31 @@ fn write_hole(path: &Path, stored: &BTreeMap<String, Vec<u64>>) {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(bytes.len() as u64 + end).unwrap();
 }
+
+/// Files are links to blobs there, and `refs/main` names the snapshot.
+#[cfg(unix)]
+#[test]
+fn a_repository_of_the_hugging_face_cache_is_a_model() {
+    let cache = tempfile::tempdir().unwrap();
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter");
+    let repository = cache.path().join("models--some-org--tiny");
+    let snapshot = repository.join("snapshots/0123abc");
+    for folder in ["blobs", "refs", "snapshots/older"] {
+        std::fs::create_dir_all(repository.join(folder)).unwrap();
+    }
+    std::fs::write(repository.join("refs/main"), "0123abc").unwrap();
+    for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        std::fs::create_dir_all(snapshot.join(part)).unwrap();
+        for entry in std::fs::read_dir(starter.join(part)).unwrap().flatten() {
+            let (from, name) = (entry.path(), entry.file_name());
+            if from.is_file() && name != "easel.json" {
+                let blob = repository.join(format!("blobs/{part}-{}", name.display()));
+                std::fs::copy(&from, &blob).unwrap();
+                std::os::unix::fs::symlink(&blob, snapshot.join(part).join(name)).unwrap();
+            }
+        }
+    }
+    let files = ModelFiles::open(&repository).unwrap();
+    assert_eq!(files.card(false).unwrap().name, "some-org/tiny");
+    assert_same_model(&ModelFiles::open(&starter).unwrap(), &files);
+}
