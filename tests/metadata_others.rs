@@ -15,7 +15,8 @@
 use easel::output;
 use easel::request::SeedMode::{A1111, A1111Cpu, ComfyUi, Diffusers};
 use easel::request::{
-    GenerationRequest, NamedFile, Recipe, SamplerId, ScheduleId, SeedMode, Seeding, Upscale,
+    AddOnHashes, Emphasis, GenerationRequest, NamedFile, Recipe, SamplerId, ScheduleId, SeedMode,
+    Seeding, Upscale,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -40,6 +41,11 @@ fn request(mode: SeedMode, prompt: &str, negative_prompt: &str) -> GenerationReq
     GenerationRequest {
         prompt: prompt.to_owned(),
         negative_prompt: negative_prompt.to_owned(),
+        // Its noise and its weights go together.
+        emphasis: match mode {
+            ComfyUi => Emphasis::Comfyui,
+            _ => Emphasis::Original,
+        },
         steps: Some(20),
         guidance_scale: Some(7.0),
         width_px: Some(512),
@@ -429,6 +435,7 @@ fn invokeai_s_metadata_is_read() {
         GenerationRequest {
             guidance_rescale: Some(0.7),
             clip_skip: Some(2),
+            emphasis: Emphasis::Compel,
             ..request(Diffusers, "a fox <lora:ink:0.75>", "blurry")
         }
     );
@@ -863,7 +870,13 @@ fn forge_s_keys_and_lora_hashes_are_read() {
     let recipe = read(&png_texts(&[("parameters", text)]));
     assert_eq!(
         recipe.request,
-        request(A1111Cpu, "a fox <lora:ink:0.8>", "blurry")
+        GenerationRequest {
+            hashes: AddOnHashes {
+                loras: [("ink".to_owned(), "4852686128ab".to_owned())].into(),
+                ..AddOnHashes::default()
+            },
+            ..request(A1111Cpu, "a fox <lora:ink:0.8>", "blurry")
+        }
     );
     assert_eq!(recipe.program, "Forge");
     let files = &recipe.files;

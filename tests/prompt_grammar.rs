@@ -1,7 +1,7 @@
 //! Prompts as the programs read them that they come from: AUTOMATIC1111, ComfyUI, compel,
 //! sd-dynamic-prompts (`tests/reference/prompts.py`), and what holds of every text.
 //!
-//! Compared: all of what the parsers give, weights to 1e-12. Not compared: A1111's `BREAK` inside of
+//! Compared: all of what the parsers give, weights to 1e-12, and the chunks of long prompts. Not compared: A1111's `BREAK` inside of
 //! brackets, where Easel differs; what a program refuses.
 
 #![allow(
@@ -16,6 +16,8 @@ use std::path::Path;
 
 use easel::prompt::{Known, Piece, compose, name_at, networks, pieces, read, schedule, template};
 use easel::request::{EMPHASES, Emphasis};
+use easel::text::embeddings::words_only;
+use easel::text::tokenizer::{Chunk, ClipPad, ClipTokenizer};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -27,6 +29,15 @@ struct Reference {
     compel: Vec<Weighted>,
     lists: BTreeMap<String, Vec<String>>,
     templates: Vec<Template>,
+    chunks: Vec<Chunks>,
+}
+
+/// Tokens and weights of each chunk, up to its end marker.
+#[derive(Deserialize)]
+struct Chunks {
+    prompt: String,
+    a1111: Vec<(Vec<i64>, Vec<f32>)>,
+    comfyui: Vec<(Vec<i64>, Vec<f32>)>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +153,26 @@ fn the_same_seed_draws_what_dynamicprompts_draws() {
             let got = template::resolve(&case.template, *seed, &lists).unwrap();
             assert_eq!(&got, want, "{:?} with the seed {seed}", case.template);
         }
+    }
+}
+
+#[test]
+fn long_prompts_are_cut_where_a1111_and_comfyui_cut_them() {
+    let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
+    let trimmed = |chunks: Vec<Chunk>| -> Vec<(Vec<i64>, Vec<f32>)> {
+        let trim = |chunk: Chunk| {
+            let end = chunk.ids.iter().position(|id| *id == 49_407).unwrap() + 1;
+            (chunk.ids[..end].to_vec(), chunk.weights[..end].to_vec())
+        };
+        chunks.into_iter().map(trim).collect()
+    };
+    for case in &reference().chunks {
+        let read = pieces(&case.prompt, Emphasis::Original);
+        let got = trimmed(tokenizer.chunks(&read).unwrap());
+        assert_eq!(got, case.a1111, "A1111: {:?}", case.prompt);
+        let read = pieces(&case.prompt.replace(" BREAK ", " "), Emphasis::Comfyui);
+        let got = tokenizer.chunks_of_words(&read, &mut words_only).unwrap();
+        assert_eq!(trimmed(got), case.comfyui, "ComfyUI: {:?}", case.prompt);
     }
 }
 

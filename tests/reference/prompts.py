@@ -110,6 +110,49 @@ def compel(prompts):
     return cases
 
 
+def clip_tokenizer():
+    """CLIP's own, from the merges that ship with Easel (`src/text/clip_vocabulary.rs`)."""
+    from transformers import CLIPTokenizer
+    merges = [tuple(line.split(" ")) for line in pathlib.Path("assets/clip/merges.txt").read_text().splitlines()]
+    letters = [chr(code) for code in range(256) if 33 <= code <= 126 or 161 <= code <= 172 or 174 <= code <= 255]
+    letters += [chr(256 + index) for index in range(256 - len(letters))]
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in merges] + ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+
+
+def chunks(rng):
+    """Long prompts cut into chunks: A1111 goes back to a near comma, ComfyUI keeps words together."""
+    tokenizer, root = clip_tokenizer(), pathlib.Path(os.environ["A1111"]) / "modules"
+    opts = types.SimpleNamespace(emphasis="Original", comma_padding_backtrack=20)
+    given = {"opts": opts, "prompt_parser": a1111_parser()}
+    base = taken(root / "sd_hijack_clip.py", ["PromptChunk", "FrozenCLIPEmbedderWithCustomWordsBase"], given).FrozenCLIPEmbedderWithCustomWordsBase
+    base.__init__ = lambda self: None
+    a1111 = base()
+    a1111.chunk_length, a1111.id_start, a1111.id_end = 75, 49406, 49407
+    a1111.comma_token = tokenizer.get_vocab()[",</w>"]
+    a1111.tokenize = lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"]
+    none = types.SimpleNamespace(find_embedding_at_position=lambda tokens, position: (None, None))
+    a1111.hijack = types.SimpleNamespace(embedding_db=none)
+    names = ["parse_parentheses", "token_weights", "escape_important", "unescape_important", "SDTokenizer"]
+    words = taken(pathlib.Path(os.environ["COMFYUI"]) / "comfy/sd1_clip.py", names, {}).SDTokenizer
+    words.__init__ = lambda self: None
+    comfyui = words()
+    comfyui.__dict__.update(pad_with_end=True, end_token=49407, start_token=49406, tokens_start=1, tokenizer=tokenizer, embedding_identifier="embedding:",
+                            embedding_directory=None, max_word_length=8, max_length=77, pad_to_max_length=True, min_length=None)
+    pool = ["cat", "a (red:1.3) fox", "supercalifragilisticexpialidocious", ",", ", ", ", ", "on", "honorificabilitudinitatibus", " BREAK ", "(deep, (blue) sea)", "x" * 40]
+    cases = []
+    for _ in range(12):
+        prompt = " ".join(rng.choice(pool) for _ in range(rng.randrange(10, 70)))
+        rows = lambda chunks: [[list(map(int, ids)), list(map(float, weights))] for ids, weights in chunks]
+        trimmed = lambda chunks: [[ids[: ids.index(49407) + 1], weights[: ids.index(49407) + 1]] for ids, weights in chunks]
+        cases.append({
+            "prompt": prompt,
+            "a1111": trimmed(rows((chunk.tokens, chunk.multipliers) for chunk in a1111.tokenize_line(prompt)[0])),
+            "comfyui": trimmed(rows(zip(*chunk) for chunk in comfyui.tokenize_with_weights(prompt.replace(" BREAK ", " ")))),
+        })
+    return cases
+
+
 def has_braces_without_choice(template):
     while match := re.search(r"\{([^{}]*)\}", template):
         if "|" not in match[1] and "$$" not in match[1]:
@@ -152,6 +195,7 @@ def main():
         "compel": compel(COMPEL + mixed(["a", "b ", "(", ")", "+", "-", "1.5", ")1.2", "\"", ", ", ". ", "(c d)", " "], 100)),
         "lists": LISTS,
         "templates": templates(rng),
+        "chunks": chunks(rng),
     }
     path = pathlib.Path(os.environ.get("OUT", "tests/reference/data/prompts")) / "grammar.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::{Fields, words};
 use super::sheet::{Sheet, parse, short};
-use crate::request::SeedMode;
+use crate::request::{Emphasis, SeedMode};
 
 /// What says nothing about how to draw.
 const SILENT: &[&str] = &[
@@ -70,6 +70,8 @@ pub fn read(record: &Fields<'_>) -> Sheet {
     sheet.model(&model, record.text("base_model_hash"));
     sheet.vae(&said(record, "vae", "VAE").unwrap_or_default());
     sheet.noise(SeedMode::ComfyUi);
+    // It reads brackets as ComfyUI does, and keeps the mean beside (`modules/patch_clip.py`).
+    sheet.request.emphasis = Emphasis::Comfyui;
     loras(&mut sheet, record);
     lacking(&mut sheet, record);
     record.skip(SILENT);

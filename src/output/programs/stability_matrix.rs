@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::sheet::Sheet;
 use crate::output::names;
-use crate::request::SeedMode;
+use crate::request::{Emphasis, SeedMode};
 
 /// Of videos, and of Civitai's catalogue.
 const SILENT: &[&str] = &[
@@ -53,6 +53,7 @@ pub fn read(record: &Fields<'_>, graph: Option<Sheet>) -> Sheet {
     sheet.usual_schedule(names::automatic);
     sheet.model(name, hash);
     sheet.noise(SeedMode::ComfyUi);
+    sheet.request.emphasis = Emphasis::Comfyui;
     record.skip(SILENT);
     sheet.rest(record);
     sheet
