@@ -360,6 +360,23 @@ fn sdxl_s_two_texts_and_the_loaders_of_extensions_are_read() {
 }
 
 #[test]
+fn two_conditionings_in_one_follow_each_other_and_their_node_is_named() {
+    for class in ["ConditioningConcat", "ConditioningCombine"] {
+        let (a, b) = match class {
+            "ConditioningConcat" => ("conditioning_to", "conditioning_from"),
+            _ => ("conditioning_1", "conditioning_2"),
+        };
+        let mut graph = comfyui();
+        graph["3"]["inputs"]["positive"] = json!(["80", 0]);
+        graph["80"] = json!({"class_type": class, "inputs": {a: ["6", 0], b: ["7", 0]}});
+        let recipe = read_graph(&graph);
+        let prompt = "a fox, 狐, blurry <lora:ink:0.5:0.8>";
+        assert_eq!(recipe.request.prompt, prompt, "{class}");
+        assert_notes(&recipe, &[class]);
+    }
+}
+
+#[test]
 fn a_workflow_alone_gives_the_settings_too() {
     let workflow = json!({
         "nodes": [

@@ -356,9 +356,6 @@ impl<'g> Reader<'g> {
         .filter(|_| self.may_go_deeper(depth))?;
         let a = self.words_at(node, a, kind, depth + 1);
         let b = self.words_at(node, b, kind, depth + 1);
-        if node.class == "ConditioningConcat" {
-            return Some(format!("{a} BREAK {b}"));
-        }
         self.lacks_node(node);
         Some(format!("{a}, {b}"))
     }
