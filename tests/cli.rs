@@ -15,8 +15,8 @@ use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
     AddOnHashes, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, GuidanceInterval,
-    LoraChoice, PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SamplerId, SaveTarget,
-    ScheduleId, SeedMode, Seeding, Tuning, Upscale,
+    LoraChoice, PictureFormat, PictureHints, PictureSettings, Pixels, RefinerChoice, SAMPLERS,
+    SCHEDULES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -44,6 +44,13 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--lora=c:/plain.safetensors",
         "--embedding=bad-hands.pt",
         "--embedding=a/toy.bin",
+        "--refiner=some/refiner",
+        "--refiner-start=0.7",
+        "--original-size=512x384",
+        "--crop=16,0",
+        "--target-size=1024x768",
+        "--aesthetic-score=7.5",
+        "--negative-aesthetic-score=2",
         "--guidance=5.5",
         "--guidance-rescale=0.7",
         "--clip-skip=2",
@@ -84,6 +91,17 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
                 weight,
             })
             .to_vec(),
+        refiner: Some(RefinerChoice {
+            path: PathBuf::from("some/refiner"),
+            start: 0.7,
+        }),
+        hints: PictureHints {
+            original_size: Some([512, 384]),
+            crop: Some([16, 0]),
+            target_size: Some([1024, 768]),
+            aesthetic_score: Some(7.5),
+            negative_aesthetic_score: Some(2.0),
+        },
         guidance_scale: Some(5.5),
         guidance_rescale: Some(0.7),
         guidance_interval: Some(GuidanceInterval {
@@ -270,6 +288,9 @@ fn settings(seed: u64) -> PictureSettings {
         loras: Vec::new(),
         embeddings: Vec::new(),
         hashes: AddOnHashes::default(),
+        refiner: None,
+        refiner_hash: None,
+        hints: PictureHints::default(),
         seed,
         seeding: Seeding::default(),
         sampler: SamplerId::DpmPp2m,

@@ -15,8 +15,8 @@ use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
     AddOnHashes, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
-    PictureFormat, PictureSettings, Pixels, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget,
-    ScheduleId, SeedMode, Seeding, Tuning, Upscale,
+    PictureFormat, PictureHints, PictureSettings, Pixels, RefinerChoice, SAMPLERS, SCHEDULES,
+    SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,9 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         loras: Vec::new(),
         embeddings: Vec::new(),
         hashes: AddOnHashes::default(),
+        refiner: None,
+        refiner_hash: None,
+        hints: PictureHints::default(),
         seed: 1234,
         seeding: Seeding::default(),
         sampler: SamplerId::DpmPp2m,
@@ -992,6 +995,18 @@ prop_compose! {
                 ..AddOnHashes::default()
             },
             unet_path: vae.clone().map(PathBuf::from),
+            refiner: vae.as_ref().map(|path| RefinerChoice {
+                path: path.into(),
+                start: f64::from(rescale) / 100.0,
+            }),
+            refiner_hash: vae.as_ref().map(|_| "7440042bbd".to_owned()),
+            hints: PictureHints {
+                original_size: (clip_skip % 3 == 0).then_some([sizes[1], sizes[2]]),
+                crop: (clip_skip % 2 == 0).then_some([sizes[3], 0]),
+                target_size: (clip_skip % 5 == 0).then_some([sizes[2], sizes[1]]),
+                aesthetic_score: (rescale % 2 == 0).then_some(f64::from(rescale) / 10.0),
+                negative_aesthetic_score: (rescale % 3 == 0).then_some(f64::from(rescale) / 7.0),
+            },
             vae_path: vae.map(PathBuf::from),
             seed,
             seeding: Seeding {

@@ -25,7 +25,9 @@ use easel::families::{Family, Lora, ModelFiles, Part, StableDiffusion};
 use easel::models::layers::embed_guidance_scale;
 use easel::models::unet::{Added, Conditioning};
 use easel::pipeline::GenerationPlan;
-use easel::request::{Emphasis, GenerationRequest, PictureFormat, SamplerId, ScheduleId};
+use easel::request::{
+    Emphasis, GenerationRequest, PictureFormat, PictureHints, RefinerChoice, SamplerId, ScheduleId,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -44,6 +46,8 @@ struct Case {
     guidance: f64,
     width: u32,
     height: u32,
+    /// From where on the refiner draws.
+    switch: f64,
     /// By part, as `config.json` has them.
     configs: BTreeMap<String, Value>,
     scheduler: Value,
@@ -250,6 +254,18 @@ fn a_checkpoint_of_sdxl_draws_what_diffusers_draws() {
     let got = latents(&mut model, &skip);
     let expected = reference.get("latents_clip_skip");
     compare("clip skip", &got, expected, LATENTS_TOLERANCE);
+    let sizes = GenerationRequest {
+        hints: PictureHints {
+            original_size: Some([300, 512]),
+            crop: Some([8, 40]),
+            target_size: Some([100, 200]),
+            ..PictureHints::default()
+        },
+        ..case.request()
+    };
+    let got = latents(&mut model, &sizes);
+    let expected = reference.get("latents_sizes");
+    compare("sizes", &got, expected, LATENTS_TOLERANCE);
     let image = model.decode(reference.get("latents")).unwrap();
     let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
     compare("image", &sparse, reference.get("image"), LATENTS_TOLERANCE);
@@ -356,6 +372,120 @@ fn a_refiner_is_known_by_its_keys_and_draws_alone() {
     compare("folder", &same, &got, TOLERANCE);
 }
 
+/// The base draws down to a noise level, the refiner from there on, as two pipelines of diffusers do
+/// (`denoising_end`, `denoising_start`), with samplers that keep no history.
+#[test]
+fn a_refiner_goes_on_where_the_base_stops() {
+    let (case, _) = Case::read("sdxl");
+    let (refiner_case, reference) = Case::read("refiner");
+    let (folder, refiner_folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut model = loaded(&ModelFiles::open(&case.write(folder.path())).unwrap());
+    let file = refiner_case.write(refiner_folder.path());
+    let refiner = loaded(&ModelFiles::open(&file).unwrap());
+    model.set_refiner(Some(refiner)).unwrap();
+    let request = |start, sampler, hints| GenerationRequest {
+        refiner: Some(RefinerChoice {
+            path: file.clone(),
+            start,
+        }),
+        sampler: Some(sampler),
+        hints,
+        ..case.request()
+    };
+    let usual = PictureHints::default();
+    let scores = PictureHints {
+        aesthetic_score: Some(9.0),
+        negative_aesthetic_score: Some(1.0),
+        ..usual
+    };
+    for (name, sampler) in [("euler", SamplerId::Euler), ("ddim", SamplerId::Ddim)] {
+        for (what, hints) in [("refined", usual), ("scores", scores)] {
+            let got = latents(&mut model, &request(case.switch, sampler, hints));
+            let name = format!("{name}_{what}");
+            compare(&name, &got, reference.get(&name), LATENTS_TOLERANCE);
+        }
+    }
+    let resolve = |request: &GenerationRequest, model: &StableDiffusion| {
+        GenerationPlan::resolve(request, model, 1, PictureFormat::Png)
+    };
+    let steps = |start| {
+        let plan = resolve(&request(start, SamplerId::Euler, usual), &model);
+        plan.unwrap().steps_before_refiner
+    };
+    assert_eq!([steps(0.0), steps(case.switch), steps(1.0)], [0, 14, 20]);
+    let message = |request: GenerationRequest| resolve(&request, &model).unwrap_err().to_string();
+    let message_of_start = message(request(1.5, SamplerId::Euler, usual));
+    assert!(message_of_start.contains("from 0"), "{message_of_start}");
+    let absurd = PictureHints {
+        aesthetic_score: Some(11.0),
+        ..usual
+    };
+    let message_of_score = message(request(0.5, SamplerId::Euler, absurd));
+    assert!(
+        message_of_score.contains("from 0 to 10"),
+        "{message_of_score}"
+    );
+    // Latents of another kind are not gone on with.
+    let other = sd1_file(folder.path(), |_| {});
+    let mut other = loaded(&ModelFiles::open(&other).unwrap());
+    let refiner = loaded(&ModelFiles::open(&file).unwrap());
+    let message = other.set_refiner(Some(refiner)).unwrap_err().to_string();
+    assert!(message.contains("latents are not those of"), "{message}");
+}
+
+/// The tiny checkpoint of Stable Diffusion 1 of `tests/reference/checkpoints.py`, its tensors changed.
+fn sd1_file(folder: &Path, change: impl Fn(&mut Vec<(String, Tensor)>)) -> PathBuf {
+    let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
+    let like: Value = serde_json::from_slice(&text).unwrap();
+    let stored = serde_json::from_value(like["stored"].clone()).unwrap();
+    let mut tensors = generated::tensors(&stored);
+    change(&mut tensors);
+    let file = folder.join("sd1.safetensors");
+    Tensor::write_safetensors(&tensors, &file).unwrap();
+    file
+}
+
+/// A decoder whose activations leave f16's range, and stay in f32's.
+#[test]
+fn a_vae_that_overflows_in_half_precision_goes_on_in_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = sd1_file(folder.path(), |tensors| {
+        let input = "first_stage_model.decoder.conv_in.weight";
+        let found = tensors.iter_mut().find(|(name, _)| name == input);
+        let weight = &mut found.unwrap().1;
+        *weight = &*weight * 30_000.0;
+    });
+    let files = ModelFiles::open(&file).unwrap();
+    let load = |kind| StableDiffusion::load(&files, false, Device::Cpu, kind, &mut |_| ());
+    let (half, full) = (load(Kind::Half).unwrap(), load(Kind::Float).unwrap());
+    let latents = generated::value(5, "", &[1, 4, 6, 8]).to_kind(Kind::Float) * 10.0;
+    let _no_grad = tch::no_grad_guard();
+    assert_eq!(half.decoder.note_of_overflow(), None);
+    for _ in 0..2 {
+        let expected = full.decode(&latents).unwrap();
+        compare(
+            "decoded",
+            &half.decode(&latents).unwrap(),
+            &expected,
+            TOLERANCE,
+        );
+        assert!(half.decoder.note_of_overflow().unwrap().contains("f32"));
+    }
+    assert_eq!(full.decoder.note_of_overflow(), None);
+}
+
+/// diffusers decodes with SDXL's VAE in f32 where its config says so.
+#[test]
+fn sdxls_vae_never_computes_in_f16() {
+    let (case, reference) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let files = ModelFiles::open(&case.write(folder.path())).unwrap();
+    let model = StableDiffusion::load(&files, false, Device::Cpu, Kind::Half, &mut |_| ());
+    let image = tch::no_grad(|| model.unwrap().decode(reference.get("latents"))).unwrap();
+    let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
+    compare("image", &sparse, reference.get("image"), LATENTS_TOLERANCE);
+}
+
 /// A UNet that takes the guidance scale draws without a negative prompt.
 #[test]
 fn lcm_is_told_the_guidance_scale() {
@@ -381,6 +511,7 @@ fn lcm_is_told_the_guidance_scale() {
         guidance: 8.5,
         width: 64,
         height: 64,
+        switch: 1.0,
         configs: BTreeMap::from([
             (
                 "unet".to_owned(),

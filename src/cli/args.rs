@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
     DeviceChoice, DtypeChoice, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
-    PictureFormat, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode,
-    Seeding, Tuning, Upscale,
+    PictureFormat, PictureHints, RefinerChoice, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId,
+    SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -124,6 +124,34 @@ pub struct Generate {
     /// `embeddings` folder of a model folder need no option
     #[arg(long, value_name = "PATH")]
     pub embedding: Vec<PathBuf>,
+
+    /// A second model, file or folder, that draws the last steps: SDXL's refiner
+    #[arg(long, value_name = "PATH")]
+    pub refiner: Option<PathBuf>,
+
+    /// From which share of the noise on the refiner draws, 0 (all) to 1 (nothing); left out: 0.8
+    #[arg(long, value_name = "F", value_parser = share)]
+    pub refiner_start: Option<f64>,
+
+    /// The size that an SDXL picture is said to be made from; a small one is blurred
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub original_size: Option<[u32; 2]>,
+
+    /// How many pixels an SDXL picture is said to have lost on the left and at the top
+    #[arg(long, value_name = "X,Y", value_parser = crop)]
+    pub crop: Option<[u32; 2]>,
+
+    /// The size that an SDXL picture is said to have
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub target_size: Option<[u32; 2]>,
+
+    /// How beautiful SDXL's refiner is told that the picture is, 0 to 10; left out: 6
+    #[arg(long, value_name = "F", value_parser = score)]
+    pub aesthetic_score: Option<f64>,
+
+    /// The same for what to keep out; left out: 2.5
+    #[arg(long, value_name = "F", value_parser = score)]
+    pub negative_aesthetic_score: Option<f64>,
 
     /// Drawing steps, 1 to 1000: more take longer and can show more detail
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -314,6 +342,15 @@ impl Generate {
         } else {
             self.lora.clone()
         };
+        let other = |path: PathBuf| RefinerChoice {
+            path,
+            start: RefinerChoice::START,
+        };
+        let refiner = self.refiner.clone().map(other).or(base.refiner);
+        let refiner = refiner.map(|refiner| RefinerChoice {
+            start: self.refiner_start.unwrap_or(refiner.start),
+            ..refiner
+        });
         let embeddings = if self.embedding.is_empty() {
             base.embeddings
         } else {
@@ -329,6 +366,16 @@ impl Generate {
             vae: self.vae.clone().or(base.vae),
             loras,
             embeddings,
+            refiner,
+            hints: PictureHints {
+                original_size: self.original_size.or(base.hints.original_size),
+                crop: self.crop.or(base.hints.crop),
+                target_size: self.target_size.or(base.hints.target_size),
+                aesthetic_score: self.aesthetic_score.or(base.hints.aesthetic_score),
+                negative_aesthetic_score: self
+                    .negative_aesthetic_score
+                    .or(base.hints.negative_aesthetic_score),
+            },
             hashes: base.hashes,
             steps: self.steps.or(base.steps),
             guidance_scale: self.guidance.or(base.guidance_scale),
@@ -411,6 +458,22 @@ fn eta(text: &str) -> Result<f64, String> {
     } else {
         Err("eta goes from 0 to 1".to_owned())
     }
+}
+
+fn score(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "it is not a number".to_owned())?;
+    if (0.0..=10.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("scores go from 0 to 10".to_owned())
+    }
+}
+
+fn crop(text: &str) -> Result<[u32; 2], String> {
+    let number = |text: &str| text.parse::<u16>().ok().map(u32::from);
+    let two = text.split_once(',');
+    two.and_then(|(left, top)| Some([number(left)?, number(top)?]))
+        .ok_or_else(|| "two numbers of pixels: 16,0".to_owned())
 }
 
 /// A file named `none` can be given as `./none`.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{LatentSpace, ModelFiles, load_tiny_vae};
+use super::{LatentSpace, ModelFiles, SafeVae, is_finite, load_tiny_vae};
 use crate::error::{Error, Result};
 use crate::models::layers::Weights;
-use crate::models::vae::{AutoencoderKL, AutoencoderTiny, VaeConfig};
+use crate::models::vae::{AutoencoderTiny, VaeConfig};
 
 /// See the module.
 pub struct Decoder {
@@ -23,16 +23,17 @@ pub struct Decoder {
 
 /// What turns latents into pictures.
 enum Vae {
-    Kl(Box<AutoencoderKL>),
+    Kl(Box<SafeVae>),
     Tiny(AutoencoderTiny),
 }
 
 impl Vae {
-    fn new(files: &ModelFiles, weights: &Weights) -> Result<Self> {
+    fn new(files: &ModelFiles, weights: &Weights, device: Device, kind: Kind) -> Result<Self> {
         match files.tiny_vae() {
             Some(config) => AutoencoderTiny::new(config.clone(), weights).map(Self::Tiny),
             None => {
-                AutoencoderKL::new(files.vae.clone(), weights).map(|vae| Self::Kl(Box::new(vae)))
+                let vae = SafeVae::new(files, weights, device, kind)?;
+                Ok(Self::Kl(Box::new(vae)))
             }
         }
     }
@@ -71,11 +72,30 @@ impl Decoder {
     ) -> Result<Self> {
         Ok(Self {
             config: files.vae.clone(),
-            vae: Vae::new(files, weights)?,
+            vae: Vae::new(files, weights, device, kind)?,
             preview_vae: None,
             device,
             kind,
         })
+    }
+
+    /// What the VAE of `files` computes in, in a model that computes in `kind`.
+    pub(super) fn kind(files: &ModelFiles, kind: Kind) -> Kind {
+        match files.tiny_vae() {
+            Some(_) => kind,
+            None => SafeVae::kind(files, kind),
+        }
+    }
+
+    /// What is to be told after a drawing.
+    pub fn note_of_overflow(&self) -> Option<String> {
+        match &self.vae {
+            Vae::Kl(vae) if vae.has_overflowed() => Some(
+                "Its VAE overflows in f16: pictures are decoded in f32, which takes more memory"
+                    .to_owned(),
+            ),
+            Vae::Kl(_) | Vae::Tiny(_) => None,
+        }
     }
 
     /// What the latents mean.
@@ -92,17 +112,20 @@ impl Decoder {
     ///
     /// `latents`: `[batch, channels, height / factor, width / factor]`, as the sampler ends.
     /// Returns f32 `[batch, 3, height, width]` in `[0, 1]` on the model's device.
-    /// Errors: [`Error::NotANumber`] where the decoder overflows in half precision.
+    /// Errors: [`Error::NotANumber`] where the decoder overflows in f32 too.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let decoded = match &self.vae {
-            Vae::Kl(vae) => vae.decode(&self.unscaled(latents)?.f_to_kind(self.kind)?)?,
+            Vae::Kl(vae) => vae.decode(&self.unscaled(latents)?)?,
             Vae::Tiny(vae) => self.tiny_decoded(vae, latents)?,
         };
         let decoded = decoded.f_to_kind(Kind::Float)?;
-        if decoded.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !is_finite(&decoded)? {
             return Err(Error::NotANumber {
                 when: "the picture was decoded".to_owned(),
-                kind: self.kind,
+                kind: match &self.vae {
+                    Vae::Kl(vae) => vae.kind_now(),
+                    Vae::Tiny(_) => self.kind,
+                },
             });
         }
         Ok((decoded / 2.0 + 0.5).f_clamp_(0.0, 1.0)?)

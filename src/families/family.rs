@@ -59,8 +59,20 @@ impl Family {
         }
     }
 
-    /// Models that were distilled to a few steps say so in their configs: LCM by its scheduler or by
-    /// a UNet that takes the guidance scale, Turbo and Lightning by Euler that begins at pure noise.
+    /// Whether a model was distilled to a few steps, as its configs say: LCM by its scheduler or by a UNet
+    /// that takes the guidance scale, Turbo and Lightning by Euler that begins at pure noise.
+    pub fn is_distilled(self, unet: &UNetConfig, scheduler: &SchedulerConfig) -> bool {
+        let trailing = scheduler.timestep_spacing == Some(TimestepSpacing::Trailing);
+        unet.time_cond_proj_dim.is_some()
+            || match scheduler.class_name.as_deref() {
+                Some("LCMScheduler" | "TCDScheduler") => true,
+                Some("EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler") => {
+                    trailing && !scheduler.rescale_betas_zero_snr
+                }
+                _ => false,
+            }
+    }
+
     pub fn defaults(self, unet: &UNetConfig, scheduler: &SchedulerConfig) -> FamilyDefaults {
         let usual = match self {
             // diffusers' pipelines: 7.5 and 5; 7 is the web interface's.
@@ -77,21 +89,18 @@ impl Family {
                 sample_size: 128,
             },
         };
-        let trailing = scheduler.timestep_spacing == Some(TimestepSpacing::Trailing);
-        let few = |steps, guidance_scale| FamilyDefaults {
-            steps,
-            guidance_scale,
+        if !self.is_distilled(unet, scheduler) {
+            return usual;
+        }
+        FamilyDefaults {
+            steps: 4,
+            // Distilled guidance is diffusers' default of that pipeline; the others have none.
+            guidance_scale: if unet.time_cond_proj_dim.is_some() {
+                8.5
+            } else {
+                1.0
+            },
             ..usual
-        };
-        match scheduler.class_name.as_deref() {
-            _ if unet.time_cond_proj_dim.is_some() => few(4, 8.5),
-            Some("LCMScheduler" | "TCDScheduler") => few(4, 1.0),
-            Some("EulerDiscreteScheduler" | "EulerAncestralDiscreteScheduler")
-                if trailing && !scheduler.rescale_betas_zero_snr =>
-            {
-                few(4, 1.0)
-            }
-            _ => usual,
         }
     }
 }

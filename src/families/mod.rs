@@ -13,6 +13,7 @@ mod lora;
 mod memory;
 mod model_files;
 mod part;
+mod safe_vae;
 mod sd;
 
 pub use crate::text::tokenizer::ClipTokenizer;
@@ -33,4 +34,5 @@ pub use model_files::{
     Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, vae_class,
 };
 pub use part::Part;
+use safe_vae::{SafeVae, is_finite};
 pub use sd::StableDiffusion;

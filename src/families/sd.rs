@@ -8,10 +8,10 @@ use super::{
     Attachable, Conditioner, Decoder, EmbeddingsRead, Encoded, Family, Footprint, Lora, ModelFiles,
     Part,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
-use crate::request::{Emphasis, ModelCard};
+use crate::request::{Emphasis, ModelCard, PictureHints};
 use crate::schedule::SchedulerConfig;
 
 /// How beautiful a picture SDXL's refiner is told that it is, and its opposite: diffusers' defaults.
@@ -32,6 +32,10 @@ pub struct StableDiffusion {
     pub vae_path: Option<PathBuf>,
     /// Worth knowing, not failing for.
     pub notes: Vec<String>,
+    /// Whether it was trained to draw in a few steps.
+    pub is_distilled: bool,
+    /// The model that draws the last steps.
+    pub refiner: Option<Box<StableDiffusion>>,
     /// What drawing with it takes that Easel does not do.
     pub needs: Option<String>,
     pub decoder: Decoder,
@@ -65,6 +69,10 @@ impl StableDiffusion {
         let mut attachable = Attachable::default();
         let mut part = |part: Part, from: f32, to: f32| -> Result<Weights> {
             let mut within = |fraction: f32| progress(from + (to - from) * fraction);
+            let kind = match part {
+                Part::Vae => Decoder::kind(files, kind),
+                Part::Unet | Part::TextEncoder | Part::TextEncoder2 => kind,
+            };
             files.load(part, device, kind, &mut within)
         };
         let mut conditioner = Conditioner::new(files, device, kind);
@@ -94,6 +102,8 @@ impl StableDiffusion {
             notes,
             unet_path: files.unet_path(),
             vae_path: files.vae_path(),
+            is_distilled: files.family.is_distilled(&files.unet, &files.scheduler),
+            refiner: None,
             needs,
             decoder,
             conditioner,
@@ -168,25 +178,66 @@ impl StableDiffusion {
     /// have, or for the refiner how beautiful it is.
     ///
     /// Source: diffusers 0.42.1 `_get_add_time_ids`.
-    pub fn time_ids(&self, width_px: u32, height_px: u32) -> Result<Option<(Tensor, Tensor)>> {
+    pub fn time_ids(
+        &self,
+        width_px: u32,
+        height_px: u32,
+        hints: &PictureHints,
+    ) -> Result<Option<(Tensor, Tensor)>> {
         let Some(count) = self.time_ids else {
             return Ok(None);
         };
-        let size = [f64::from(height_px), f64::from(width_px)];
+        let drawn = [width_px, height_px];
+        // They go down before they go across.
+        let numbers = |[across, down]: [u32; 2]| [f64::from(down), f64::from(across)];
         let ids = |score: f64| -> Result<Tensor> {
-            let last = if count == 5 {
-                vec![score]
-            } else {
-                size.to_vec()
-            };
-            let all = [&size[..], &[0.0, 0.0], &last].concat();
+            let original = numbers(hints.original_size.unwrap_or(drawn));
+            let crop = numbers(hints.crop.unwrap_or_default());
+            let target = numbers(hints.target_size.unwrap_or(drawn));
+            let last = if count == 5 { &[score][..] } else { &target };
+            let all = [&original[..], &crop, last].concat();
             let ids = Tensor::f_from_slice(&all)?.f_unsqueeze(0)?;
             Ok(ids.f_to_kind(Kind::Float)?.f_to_device(self.device)?)
         };
-        Ok(Some((
-            ids(AESTHETIC_SCORE)?,
-            ids(NEGATIVE_AESTHETIC_SCORE)?,
-        )))
+        let score = hints.aesthetic_score.unwrap_or(AESTHETIC_SCORE);
+        let negative = hints
+            .negative_aesthetic_score
+            .unwrap_or(NEGATIVE_AESTHETIC_SCORE);
+        Ok(Some((ids(score)?, ids(negative)?)))
+    }
+
+    /// Lets another model draw the last steps, or none.
+    ///
+    /// Errors: [`Error::Model`] naming it where it cannot go on with what this one begins.
+    pub fn set_refiner(&mut self, refiner: Option<StableDiffusion>) -> Result<()> {
+        self.refiner = None;
+        let Some(refiner) = refiner else {
+            return Ok(());
+        };
+        let path = refiner.card.path.clone().unwrap_or_default();
+        if let Some(needs) = &refiner.needs {
+            return Err(Error::model(path, needs));
+        }
+        let same = (
+            refiner.family.is_xl(),
+            refiner.latent_channels(),
+            refiner.card.latent_factor,
+        ) == (
+            self.family.is_xl(),
+            self.latent_channels(),
+            self.card.latent_factor,
+        );
+        if !same {
+            return Err(Error::model(
+                path,
+                format!(
+                    "it is {}, whose latents are not those of {}: it cannot go on with them",
+                    refiner.card.family, self.card.family
+                ),
+            ));
+        }
+        self.refiner = Some(Box::new(refiner));
+        Ok(())
     }
 
     /// As [`Decoder::decode`].

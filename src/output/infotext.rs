@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use super::{hashes, names};
 use crate::request::{
     EMPHASES, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
-    PictureSettings, Recipe, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
+    PictureSettings, Recipe, RefinerChoice, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding,
+    Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
@@ -153,6 +154,18 @@ fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
         let name = vae.file_name().unwrap_or(vae.as_os_str());
         fields.push(("VAE", name.to_string_lossy().into_owned()));
     }
+    if let Some(RefinerChoice { path, start }) = &settings.refiner {
+        let name = path
+            .file_stem()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy();
+        let name = match &settings.refiner_hash {
+            Some(hash) => format!("{name} [{hash}]"),
+            None => name.into_owned(),
+        };
+        fields.push((REFINER, name));
+        fields.push((REFINER_START, start.to_string()));
+    }
     if settings.clip_skip > 1 {
         fields.push(("Clip skip", settings.clip_skip.to_string()));
     }
@@ -177,6 +190,9 @@ const EMPHASIS: &str = "Emphasis";
 /// sd-dynamic-prompts' keys, which it writes in lines of their own behind the settings.
 const TEMPLATE: &str = "Template";
 const NEGATIVE_TEMPLATE: &str = "Negative Template";
+/// A1111's (`modules/processing_scripts/refiner.py`).
+const REFINER: &str = "Refiner";
+const REFINER_START: &str = "Refiner switch at";
 
 /// Easel's own: A1111 has `Skip Early CFG` for the beginning only.
 const GUIDANCE_INTERVAL: &str = "CFG interval";
@@ -441,6 +457,9 @@ const KNOWN_KEYS: &[&str] = &[
     hashes::EMBEDDINGS,
     "VAE",
     "VAE hash",
+    REFINER,
+    REFINER_START,
+    "Refiner switch by sampling steps",
     "Batch size",
     "Postprocess upscale by",
     "Postprocess upscaler",
@@ -665,6 +684,19 @@ impl Reading {
         if let Some(name) = values.get("VAE").filter(|name| !names::same(name, "None")) {
             let hash = values.get("VAE hash").or(hash("vae"));
             self.files.vae = Some(NamedFile::new(name, hash));
+        }
+        if let Some(name) = values
+            .get(REFINER)
+            .filter(|name| !names::same(name, "None"))
+        {
+            // `name [hash]`
+            let parts = name.split_once(" [");
+            let (name, hash) = parts.map_or((name, None), |(name, hash)| {
+                (name, Some(hash.trim_end_matches(']')))
+            });
+            let start = self.number(values, REFINER_START);
+            let file = NamedFile::new(name, hash);
+            self.files.refiner = Some((file, start.unwrap_or(RefinerChoice::START)));
         }
         // `name: hash, name: hash`; the same under `lora:name` is another way to say it.
         let listed = values.get("Lora hashes").unwrap_or_default().split(',');
@@ -1032,7 +1064,7 @@ mod tests {
         let reading = read(
             "a <lora:x:0.8> <hypernet:pixel art:0.8> house\nNegative prompt: blurry\nSteps: 20, Sampler: DPM adaptive, \
              CFG scale: 7, Seed: -1, Size: big, Model hash: 6ce0161689, Model: v1-5, Clip skip: 2, \
-             VAE: kl-f8.pt, \
+             VAE: kl-f8.pt, Refiner: sd_xl_refiner [7440042bbd], Refiner switch at: 0.75, \
              Denoising strength: 0.5, Hires upscale: 2, ADetailer model: face, Version: v1.10.1",
         );
         let notes = reading.notes.join("\n");
@@ -1051,6 +1083,9 @@ mod tests {
         assert_eq!(reading.request.clip_skip, Some(2));
         assert_eq!(reading.request.seed, None);
         assert_eq!(reading.request.sampler, None);
+        let (refiner, start) = reading.files.refiner.clone().unwrap();
+        let said = NamedFile::new("sd_xl_refiner", Some("7440042bbd"));
+        assert_eq!((refiner, start), (said, 0.75));
     }
 
     #[test]

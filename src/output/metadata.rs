@@ -61,10 +61,13 @@ fn own_recipe(settings: PictureSettings, carried: &Carried) -> Recipe {
             settings.steps
         ));
     }
+    let refiner = settings.refiner.as_ref();
+    let refiner = refiner.map(|refiner| refiner.path.clone());
     for (lay_at, path) in [
         (MODEL_LAY_AT, &settings.model_path),
         ("Its UNet lay at", &settings.unet_path),
         ("Its VAE lay at", &settings.vae_path),
+        ("Its refiner lay at", &refiner),
     ] {
         if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
             let path = path.display();

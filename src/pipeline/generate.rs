@@ -10,6 +10,7 @@ use super::guidance::{Guidance, GuidedDenoiser};
 use super::picture::pixels_from_tensor;
 use super::plan::GenerationPlan;
 use super::previews::Previews;
+use super::refined::Refined;
 use super::upscale::Upscaler;
 use crate::error::{Error, Result};
 use crate::families::{EmbeddingsRead, StableDiffusion};
@@ -64,7 +65,14 @@ pub fn generate(
         Stage::ReadingPrompt,
     );
     for batch in plan.batches() {
-        let conditions = conditions(model, plan, &batch)?;
+        let first = conditions(model, plan, &batch)?;
+        let conditions = ModelConditions {
+            first,
+            refiner: match model.refiner.as_deref_mut() {
+                Some(refiner) => Some(encoded(refiner, plan, &batch)?),
+                None => None,
+            },
+        };
         watcher.prompts_read(model.take_embeddings_read());
         let job = BatchJob {
             model,
@@ -88,15 +96,30 @@ fn conditions(
             log::info!("{note}");
         }
     }
+    encoded(model, plan, batch)
+}
+
+/// Encodes the prompts of a batch.
+fn encoded(
+    model: &mut StableDiffusion,
+    plan: &GenerationPlan,
+    batch: &Range<usize>,
+) -> Result<BatchConditions> {
     // One encoding serves pictures that share a prompt.
     let pictures = batch
         .clone()
         .map(|index| Conditions::new(model, plan, plan.prompts(index)));
     Ok(BatchConditions {
         pictures: pictures.collect::<Result<_>>()?,
-        time_ids: model.time_ids(plan.width_px, plan.height_px)?,
+        time_ids: model.time_ids(plan.width_px, plan.height_px, &plan.hints)?,
         guidance_scale: plan.guidance_scale,
     })
+}
+
+/// The prompts as each of the models takes them.
+struct ModelConditions {
+    first: BatchConditions,
+    refiner: Option<BatchConditions>,
 }
 
 /// Pictures that are drawn together.
@@ -114,7 +137,7 @@ struct Reached {
 }
 
 impl BatchJob<'_> {
-    fn draw(&self, conditions: &BatchConditions, watcher: &mut dyn Watcher) -> Result<()> {
+    fn draw(&self, conditions: &ModelConditions, watcher: &mut dyn Watcher) -> Result<()> {
         watcher.stage(self.batch.clone(), Stage::Drawing);
         let mut reached = None;
         match self.denoise(conditions, watcher, &mut reached) {
@@ -133,7 +156,7 @@ impl BatchJob<'_> {
 
     fn denoise(
         &self,
-        conditions: &BatchConditions,
+        conditions: &ModelConditions,
         watcher: &mut dyn Watcher,
         reached: &mut Option<Reached>,
     ) -> Result<Tensor> {
@@ -157,18 +180,23 @@ impl BatchJob<'_> {
         let watcher = RefCell::new(watcher);
         let cancelled = || watcher.borrow().cancelled();
         let steps_done = Cell::new(0);
-        let mut denoiser = GuidedDenoiser::new(
-            (&model.unet, model.kind, model.scheduler.prediction_type),
-            conditions,
-            Guidance {
-                scale: plan.guidance_scale,
-                rescale: plan.guidance_rescale,
-                interval: plan.guidance_interval,
-                steps: plan.steps,
-                both: plan.sampler.needs_unguided(),
-            },
-            (&steps_done, &cancelled),
-        );
+        let guidance = Guidance {
+            scale: plan.guidance_scale,
+            rescale: plan.guidance_rescale,
+            interval: plan.guidance_interval,
+            steps: plan.steps,
+            both: plan.sampler.needs_unguided(),
+        };
+        let guided = |model, conditions| {
+            GuidedDenoiser::new(model, conditions, guidance, (&steps_done, &cancelled))
+        };
+        let refiner = model.refiner.as_deref().zip(conditions.refiner.as_ref());
+        let mut denoiser = Refined {
+            first: guided(model, &conditions.first),
+            refiner: refiner
+                .map(|(refiner, own)| (plan.steps_before_refiner, guided(refiner, own))),
+            step: &steps_done,
+        };
         let mut previews = Previews::start(watcher.borrow().wants_previews());
         let mut on_step = |step: Step<'_>| -> Result<()> {
             let done = step.index + 1;

@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 
 use super::conditioning::{BatchConditions, Told};
 use crate::error::{Error, Result};
+use crate::families::StableDiffusion;
 use crate::models::unet::UNet2DConditionModel;
 use crate::request::GuidanceInterval;
 use crate::samplers::{Denoiser, Prediction};
@@ -112,20 +113,20 @@ impl<'a> GuidedDenoiser<'a> {
     /// are put together; so does a network that takes the scale itself.
     /// `step` holds how many steps are done, `cancelled` is asked before every call of the network.
     pub fn new(
-        (unet, kind, prediction_type): (&'a UNet2DConditionModel, Kind, PredictionType),
+        model: &'a StableDiffusion,
         conditions: &'a BatchConditions,
         guidance: Guidance,
         (step, cancelled): (&'a Cell<usize>, &'a dyn Fn() -> bool),
     ) -> Self {
-        let distilled = unet.config().time_cond_proj_dim.is_some();
+        let distilled = model.unet.config().time_cond_proj_dim.is_some();
         let asks = guidance.both || guidance.scale > 1.0 || conditions.composes();
         Self {
-            unet,
+            unet: &model.unet,
             conditions,
             guidance: (asks && !distilled).then_some(guidance),
             told: (Vec::new(), Vec::new()),
-            prediction_type,
-            kind,
+            prediction_type: model.scheduler.prediction_type,
+            kind: model.kind,
             step,
             cancelled,
             calls: 0,
@@ -134,6 +135,11 @@ impl<'a> GuidedDenoiser<'a> {
 }
 
 impl<'a> GuidedDenoiser<'a> {
+    /// Counts on from the calls of another one, which prompts that change go by.
+    pub fn go_on_from(&mut self, before: &Self) {
+        self.calls = self.calls.max(before.calls);
+    }
+
     /// What the network says, guided, and without the prompt where it was asked.
     fn ask(&mut self, x: &Tensor, at: NoiseLevel) -> Result<(Tensor, Option<Tensor>)> {
         if (self.cancelled)() {

@@ -7,6 +7,7 @@ mod picture;
 mod plan;
 mod previews;
 mod prompts;
+mod refined;
 mod upscale;
 
 pub use crate::models::layers::profile;

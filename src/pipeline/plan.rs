@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use super::prompts::PicturePrompts;
 use crate::error::{Error, Result};
-use crate::families::{Lora, StableDiffusion};
+use crate::families::{Family, Lora, StableDiffusion};
 use crate::output;
 use crate::prompt::template::{self, Lists};
 use crate::request::{
-    Emphasis, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, SamplerId,
-    ScheduleId, SeedMode, Seeding, Tuning, new_seed,
+    Emphasis, GenerationRequest, GuidanceInterval, LoraChoice, PictureFormat, PictureHints,
+    RefinerChoice, SamplerId, ScheduleId, SeedMode, Seeding, Tuning, new_seed,
 };
 use crate::schedule::{self, Schedule};
 
@@ -38,6 +38,10 @@ pub struct GenerationPlan {
     pub loras: Vec<LoraChoice>,
     /// Files that the prompts may name, beside those of the model folders.
     pub embeddings: Vec<PathBuf>,
+    pub refiner: Option<RefinerChoice>,
+    /// How many steps are done before the refiner goes on.
+    pub steps_before_refiner: usize,
+    pub hints: PictureHints,
     pub steps: usize,
     pub guidance_scale: f64,
     /// 0 to 1.
@@ -119,6 +123,10 @@ impl GenerationPlan {
         output::check_size(format, output_width_px, output_height_px)?;
         let sampler = request.sampler.unwrap_or(defaults.sampler);
         let schedule_id = request.schedule.unwrap_or(defaults.schedule);
+        let schedule_id = match schedule_id {
+            ScheduleId::Automatic => automatic_schedule(model, sampler),
+            chosen => chosen,
+        };
         let count = request.count.unwrap_or(1);
         if !(1..=MAX_COUNT).contains(&count) {
             return Err(Error::Request(format!(
@@ -126,6 +134,13 @@ impl GenerationPlan {
             )));
         }
         let seeding = checked_seeding(request.seeding)?;
+        let schedule = schedule::tuned_schedule(
+            &model.scheduler,
+            sampler,
+            of_family(schedule_id, model.family),
+            steps,
+            &request.tuning,
+        )?;
         let template = |prompt: &String| template::is_template(prompt).then(|| prompt.clone());
         let mut plan = Self {
             pictures: Vec::new(),
@@ -134,6 +149,9 @@ impl GenerationPlan {
             emphasis: request.emphasis,
             loras: request.loras.clone(),
             embeddings: request.embeddings.clone(),
+            steps_before_refiner: steps_before_refiner(request, model, &schedule)?,
+            refiner: request.refiner.clone(),
+            hints: checked_hints(request.hints)?,
             steps,
             guidance_scale,
             guidance_rescale,
@@ -149,13 +167,7 @@ impl GenerationPlan {
             sampler,
             schedule_id,
             tuning: request.tuning,
-            schedule: schedule::tuned_schedule(
-                &model.scheduler,
-                sampler,
-                schedule_id,
-                steps,
-                &request.tuning,
-            )?,
+            schedule,
         };
         plan.draw_prompts(request, &BTreeMap::new(), &|_| Ok(None))?;
         // A card's memory is another one, and libtorch says when it is full.
@@ -220,6 +232,61 @@ impl GenerationPlan {
             .step_by(size)
             .map(move |first| first..(first + size).min(count))
     }
+}
+
+/// What `Automatic` comes to: A1111's choice for the sampler, but the model's own levels where it was
+/// distilled to a few of them, or trained down to pure noise.
+fn automatic_schedule(model: &StableDiffusion, sampler: SamplerId) -> ScheduleId {
+    if model.is_distilled || model.scheduler.rescale_betas_zero_snr {
+        ScheduleId::Model
+    } else {
+        sampler.info().default_schedule
+    }
+}
+
+/// Align Your Steps is a table for each family.
+fn of_family(schedule: ScheduleId, family: Family) -> ScheduleId {
+    match schedule {
+        ScheduleId::AlignYourSteps if family.is_xl() => ScheduleId::AlignYourStepsXl,
+        other => other,
+    }
+}
+
+/// Those that begin above the noise at which the refiner takes over: diffusers'
+/// `denoising_end`, `StableDiffusionXLPipeline.__call__` 8.1.
+fn steps_before_refiner(
+    request: &GenerationRequest,
+    model: &StableDiffusion,
+    schedule: &Schedule,
+) -> Result<usize> {
+    let all = schedule.step_count();
+    let Some(refiner) = &request.refiner else {
+        return Ok(all);
+    };
+    if !(0.0..=1.0).contains(&refiner.start) {
+        return Err(Error::Request(format!(
+            "The refiner can begin from 0 (all steps) to 1 (none); {} was asked for",
+            refiner.start
+        )));
+    }
+    let trained = model.scheduler.num_train_timesteps() as f64;
+    let cutoff = (trained - refiner.start * trained).round_ties_even();
+    let begins = schedule.levels.iter().take(all);
+    Ok(begins.take_while(|level| level.timestep >= cutoff).count())
+}
+
+fn checked_hints(hints: PictureHints) -> Result<PictureHints> {
+    let scores = [hints.aesthetic_score, hints.negative_aesthetic_score];
+    let wrong = scores
+        .into_iter()
+        .flatten()
+        .find(|score| !(0.0..=10.0).contains(score));
+    if let Some(score) = wrong {
+        return Err(Error::Request(format!(
+            "An aesthetic score must be from 0 to 10; {score} was asked for"
+        )));
+    }
+    Ok(hints)
 }
 
 fn checked_steps(steps: u32) -> Result<usize> {

@@ -12,6 +12,7 @@ mod sampler;
 mod schedule;
 mod seeding;
 mod tuning;
+mod xl;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};
 pub use tuning::{KNOBS, Knob, KnobInfo, Tuning};
+pub use xl::{PictureHints, RefinerChoice};
 
 /// Characters of a model's sha256 that A1111 shows.
 const SHORT_HASH: usize = 10;
@@ -57,6 +59,12 @@ pub struct GenerationRequest {
     /// What the LoRAs and embeddings are that the prompts name, where a picture says so.
     #[serde(skip_serializing_if = "AddOnHashes::is_empty")]
     pub hashes: AddOnHashes,
+    /// A second model, which draws the last steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refiner: Option<RefinerChoice>,
+    /// For SDXL; the others do not look at it.
+    #[serde(skip_serializing_if = "PictureHints::is_usual")]
+    pub hints: PictureHints,
     /// Denoising steps, 1 to 1000.
     pub steps: Option<u32>,
     /// Classifier-free guidance scale; 1 and below skips the second pass.
@@ -182,6 +190,14 @@ pub struct PictureSettings {
     /// Of the LoRAs and embeddings that it was drawn with.
     #[serde(default, skip_serializing_if = "AddOnHashes::is_empty")]
     pub hashes: AddOnHashes,
+    /// The model that drew the last steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refiner: Option<RefinerChoice>,
+    /// Its hash, as `model_hash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refiner_hash: Option<String>,
+    #[serde(default, skip_serializing_if = "PictureHints::is_usual")]
+    pub hints: PictureHints,
     pub steps: u32,
     #[serde(with = "exact")]
     pub guidance_scale: f64,
@@ -241,6 +257,8 @@ impl PictureSettings {
             loras: self.loras.clone(),
             embeddings: self.embeddings.clone(),
             hashes: self.hashes.clone(),
+            refiner: self.refiner.clone(),
+            hints: self.hints,
             steps: drawn.then_some(self.steps),
             guidance_scale: drawn.then_some(self.guidance_scale),
             guidance_rescale: Some(self.guidance_rescale).filter(|rescale| *rescale > 0.0),

@@ -29,6 +29,8 @@ pub const MODEL_LAY_AT: &str = "Its model lay at";
 pub struct NamedFiles {
     pub model: Option<NamedFile>,
     pub vae: Option<NamedFile>,
+    /// With the share of the noise from which on it drew.
+    pub refiner: Option<(NamedFile, f64)>,
     /// LoRAs that the prompt names, where more than the name is known of them.
     pub loras: Vec<NamedFile>,
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ScheduleId {
     /// As the model's `scheduler_config.json` says.
     Model,
+    /// As suits the sampler and the model: what it comes to is recorded.
+    Automatic,
     Karras,
     Exponential,
     Trailing,
@@ -46,6 +48,13 @@ pub const SCHEDULES: &[ScheduleInfo] = &[
         name: "model",
         label: "The model's own",
         tooltip: "Steps spread as the model's makers set it.",
+        a1111_name: None,
+    },
+    ScheduleInfo {
+        id: ScheduleId::Automatic,
+        name: "automatic",
+        label: "Automatic",
+        tooltip: "What AUTOMATIC1111 takes for the sampler; the model's own where it was trained for few steps.",
         a1111_name: None,
     },
     ScheduleInfo {
@@ -129,14 +138,14 @@ pub const SCHEDULES: &[ScheduleInfo] = &[
         id: ScheduleId::AlignYourSteps,
         name: "align_your_steps",
         label: "Align Your Steps",
-        tooltip: "Tuned for Stable Diffusion 1: best for about 10 steps.",
+        tooltip: "Tuned for each family, XL has levels of its own: best for about 10 steps.",
         a1111_name: Some("Align Your Steps"),
     },
     ScheduleInfo {
         id: ScheduleId::AlignYourStepsXl,
         name: "align_your_steps_xl",
         label: "Align Your Steps XL",
-        tooltip: "The same, tuned for SDXL.",
+        tooltip: "The levels tuned for XL, whatever the model.",
         a1111_name: Some("Align Your Steps XL"),
     },
     ScheduleInfo {

@@ -29,7 +29,7 @@ impl Spread {
             .timestep_spacing
             .unwrap_or(ClassDefaults::of(sampler).timestep_spacing);
         let (spacing, sigmas) = match schedule {
-            ScheduleId::Model => (own, Self::own_sigmas(config, sampler)?),
+            ScheduleId::Model | ScheduleId::Automatic => (own, Self::own_sigmas(config, sampler)?),
             ScheduleId::Trailing => (TimestepSpacing::Trailing, Sigmas::OfTimesteps),
             ScheduleId::Leading => (TimestepSpacing::Leading, Sigmas::OfTimesteps),
             ScheduleId::Linspace => (TimestepSpacing::Linspace, Sigmas::OfTimesteps),

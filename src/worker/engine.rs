@@ -47,6 +47,8 @@ struct Loaded {
     key: ModelKey,
     model: StableDiffusion,
     hash: ModelHash,
+    /// Those of the model's refiner, which is part of it.
+    refiner: Option<(ModelKey, ModelHash)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +141,11 @@ impl Engine {
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
         self.load(request)?;
+        let refiner = request
+            .refiner
+            .as_ref()
+            .map(|refiner| refiner.path.as_path());
+        self.load_refiner(refiner)?;
         let upscaler_path = self.upscaler_for(request)?;
         let device = self.loaded()?.key.device;
         if let Some(path) = &upscaler_path {
@@ -168,7 +175,10 @@ impl Engine {
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
-            &mut loaded.hash,
+            (
+                &mut loaded.hash,
+                loaded.refiner.as_mut().map(|(_, hash)| hash),
+            ),
             AddOnRecord::start(&named, &self.hashes)?,
             upscaler.map(|upscaler| upscaler.name.clone()),
         );
@@ -184,17 +194,28 @@ impl Engine {
             output_width_px: plan.output_width_px,
             output_height_px: plan.output_height_px,
         });
+        let overflowed = loaded.model.decoder.note_of_overflow().is_some();
+        let mut draw = || pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher);
         if !job.profile {
-            return pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher);
+            let drawn = draw();
+            return self.after(drawn, overflowed);
         }
         profile::start();
-        let drawn = profile::part("drawing", || {
-            pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher)
-        });
+        let drawn = profile::part("drawing", draw);
         self.send(Event::Profiled {
             job: job.id,
             layers: profile::finish().into_iter().map(layer_time).collect(),
         });
+        self.after(drawn, overflowed)
+    }
+
+    /// Tells of a VAE that had to go on in f32, the first time.
+    fn after(&self, drawn: Result<()>, overflowed: bool) -> Result<()> {
+        let model = &self.loaded()?.model;
+        let note = model.decoder.note_of_overflow().filter(|_| !overflowed);
+        if let Some(note) = note {
+            self.send(Event::ModelReady(in_memory(model, vec![note])));
+        }
         drawn
     }
 
@@ -269,21 +290,68 @@ impl Engine {
         if self.model.as_ref().is_some_and(|loaded| loaded.key == key) {
             return Ok(());
         }
-        let shipped = asked.model.is_none();
-        let mut files = match &asked.model {
+        // The old one goes before the new one comes: two large models may not fit.
+        let files = self.open(&key)?;
+        let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
+        self.model = None;
+        let model = self.read(&files, &key)?;
+        self.send(Event::ModelReady(in_memory(&model, Vec::new())));
+        self.model = Some(Loaded {
+            key,
+            model,
+            hash,
+            refiner: None,
+        });
+        Ok(())
+    }
+
+    /// Makes sure that this refiner, or none, is in memory beside the model.
+    fn load_refiner(&mut self, path: Option<&Path>) -> Result<()> {
+        let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        let key = path.map(|path| ModelKey {
+            path: Some(path.to_path_buf()),
+            unet: None,
+            vae: None,
+            ..loaded.key.clone()
+        });
+        if loaded.refiner.as_ref().map(|(key, _)| key) == key.as_ref() {
+            return Ok(());
+        }
+        loaded.refiner = None;
+        loaded.model.set_refiner(None)?;
+        let Some(key) = key else {
+            return Ok(());
+        };
+        let files = self.open(&key)?;
+        let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
+        let refiner = self.read(&files, &key)?;
+        let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
+        let notes = refiner.notes.clone();
+        loaded.model.set_refiner(Some(refiner))?;
+        loaded.refiner = Some((key, hash));
+        let ready = in_memory(&loaded.model, notes);
+        self.send(Event::ModelReady(ready));
+        Ok(())
+    }
+
+    fn open(&self, key: &ModelKey) -> Result<ModelFiles> {
+        let mut files = match &key.path {
             Some(path) => ModelFiles::open(path)?,
             None => ModelFiles::open(&starter_folder(&self.config.weights))?,
         };
-        if let Some(unet) = &asked.unet {
+        if let Some(unet) = &key.unet {
             files = files.with_unet(unet)?;
         }
-        if let Some(vae) = &asked.vae {
-            files = files.with_vae(vae)?;
+        match &key.vae {
+            Some(vae) => files.with_vae(vae),
+            None => Ok(files),
         }
+    }
+
+    /// Reads the weights, and says how far it is.
+    fn read(&self, files: &ModelFiles, key: &ModelKey) -> Result<StableDiffusion> {
+        let shipped = key.path.is_none();
         let name = files.card(shipped)?.name;
-        let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
-        // The old one goes before the new one comes: two large models may not fit.
-        self.model = None;
         self.send(Event::ModelLoading {
             name: name.clone(),
             fraction: 0.0,
@@ -299,11 +367,8 @@ impl Engine {
             }
         };
         let _no_grad = tch::no_grad_guard();
-        let model = StableDiffusion::load(&files, shipped, device, key.kind, &mut progress)
-            .map_err(|error| too_large(&files.path, error))?;
-        self.send(Event::ModelReady(in_memory(&model, Vec::new())));
-        self.model = Some(Loaded { key, model, hash });
-        Ok(())
+        StableDiffusion::load(files, shipped, key.device, key.kind, &mut progress)
+            .map_err(|error| too_large(&files.path, error))
     }
 
     fn load_upscaler(&mut self, path: &Path, device: Device) -> Result<()> {

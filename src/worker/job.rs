@@ -19,8 +19,8 @@ use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, PicturePrompts, Watcher};
 use crate::prompt::networks;
 use crate::request::{
-    AddOnHashes, Emphasis, GenerationRequest, LoraChoice, PictureSettings, Pixels, SamplerId,
-    ScheduleId, Seeding, Stage, Tuning,
+    AddOnHashes, Emphasis, GenerationRequest, LoraChoice, PictureHints, PictureSettings, Pixels,
+    SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -33,13 +33,14 @@ pub(super) struct Recorder<'a> {
     hash: &'a mut ModelHash,
     /// The same.
     add_ons: AddOnRecord,
+    refiner_hash: Option<&'a mut ModelHash>,
 }
 
 impl<'a> Recorder<'a> {
     pub(super) fn new(
         plan: &GenerationPlan,
         model: &StableDiffusion,
-        hash: &'a mut ModelHash,
+        (hash, refiner_hash): (&'a mut ModelHash, Option<&'a mut ModelHash>),
         add_ons: AddOnRecord,
         upscaler: Option<String>,
     ) -> Self {
@@ -58,6 +59,8 @@ impl<'a> Recorder<'a> {
             vae_path: model.vae_path.clone(),
             loras: plan.loras.clone(),
             embeddings: plan.embeddings.clone(),
+            refiner: plan.refiner.clone(),
+            hints: plan.hints,
             sampler: plan.sampler,
             schedule: plan.schedule_id,
             tuning: plan.tuning,
@@ -74,6 +77,7 @@ impl<'a> Recorder<'a> {
             settings,
             hash,
             add_ons,
+            refiner_hash,
         }
     }
 
@@ -91,6 +95,7 @@ impl<'a> Recorder<'a> {
             cancelled_after,
             model_hash: self.hash.short(),
             hashes: self.add_ons.hashes(),
+            refiner_hash: self.refiner_hash.as_mut().and_then(|hash| hash.short()),
             ..self.settings.clone()
         }
     }
@@ -117,6 +122,9 @@ pub(super) fn unknown_settings() -> PictureSettings {
         loras: Vec::new(),
         embeddings: Vec::new(),
         hashes: AddOnHashes::default(),
+        refiner: None,
+        refiner_hash: None,
+        hints: PictureHints::default(),
         seed: 0,
         seeding: Seeding::default(),
         sampler: SamplerId::Euler,
@@ -150,6 +158,8 @@ pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSetting
         loras: request.loras.clone(),
         embeddings: request.embeddings.clone(),
         hashes: request.hashes.clone(),
+        refiner: request.refiner.clone(),
+        hints: request.hints,
         seed: request.seed.unwrap_or_default(),
         seeding: request.seeding,
         sampler: request.sampler.unwrap_or(SamplerId::Euler),

@@ -4,7 +4,7 @@
 //! as prompts call them. What is not here is noted.
 
 use crate::prompt::networks;
-use crate::request::{AddOn, AddOnKind, MODEL_LAY_AT, ModelCard, NamedFile, Recipe};
+use crate::request::{AddOn, AddOnKind, MODEL_LAY_AT, ModelCard, NamedFile, Recipe, RefinerChoice};
 
 /// Puts the model and the VAE that `recipe` names into its request, where they are among `models` and
 /// `add_ons`, and notes what is not there, LoRAs of its prompt too.
@@ -12,6 +12,9 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     let files = std::mem::take(&mut recipe.files);
     if let Some(file) = &files.model {
         look_up_model(recipe, file, models);
+    }
+    if let Some((file, start)) = &files.refiner {
+        look_up_refiner(recipe, file, *start, models);
     }
     if let Some(file) = &files.vae {
         match add_on(add_ons, AddOnKind::Vae, &file.name) {
@@ -32,13 +35,7 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
 }
 
 fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {
-    let hash = file.hash.as_deref();
-    let by_hash = models.iter().find(|card| {
-        let known = card.sha256.as_deref().zip(hash);
-        known.is_some_and(|(known, hash)| known.starts_with(hash))
-    });
-    let by_name = || models.iter().find(|card| same(&file.name, &card.name));
-    let Some(card) = by_hash.or_else(by_name) else {
+    let Some(card) = find(file, models) else {
         // Of a picture that Easel drew, its place was noted when it was read.
         if recipe.settings.is_none() {
             recipe.notes.push(format!(
@@ -49,12 +46,46 @@ fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {
     };
     recipe.request.model.clone_from(&card.path);
     recipe.notes.retain(|note| !note.starts_with(MODEL_LAY_AT));
-    if let (None, Some(hash), Some(_)) = (by_hash, hash, &card.sha256) {
-        recipe.notes.push(format!(
+    recipe.notes.extend(another_file(file, card));
+}
+
+/// The model that drew a picture's last steps, from `start` on.
+fn look_up_refiner(recipe: &mut Recipe, file: &NamedFile, start: f64, models: &[ModelCard]) {
+    let card = find(file, models);
+    match card.and_then(|card| Some((card, card.path.clone()?))) {
+        Some((card, path)) => {
+            recipe.request.refiner = Some(RefinerChoice { path, start });
+            recipe.notes.extend(another_file(file, card));
+        }
+        None => recipe.notes.push(format!(
+            "Its last steps, from {start} on, were drawn by the refiner {file}, which is in none of the model folders."
+        )),
+    }
+}
+
+/// By its hash, else by its name.
+fn find<'a>(file: &NamedFile, models: &'a [ModelCard]) -> Option<&'a ModelCard> {
+    let by_hash = models
+        .iter()
+        .find(|card| has_hash(card, file) == Some(true));
+    by_hash.or_else(|| models.iter().find(|card| same(&file.name, &card.name)))
+}
+
+/// Whether it has the file's hash, where both are known.
+fn has_hash(card: &ModelCard, file: &NamedFile) -> Option<bool> {
+    let (known, hash) = card.sha256.as_deref().zip(file.hash.as_deref())?;
+    Some(known.starts_with(hash))
+}
+
+/// What is to be noted of a model that was found by its name, and has another hash.
+fn another_file(file: &NamedFile, card: &ModelCard) -> Option<String> {
+    let hash = file.hash.as_deref()?;
+    (has_hash(card, file) == Some(false)).then(|| {
+        format!(
             "The model {} here is another file than the one it was drawn with ({hash}).",
             card.name
-        ));
-    }
+        )
+    })
 }
 
 fn add_on<'a>(add_ons: &'a [AddOn], kind: AddOnKind, name: &str) -> Option<&'a AddOn> {
@@ -147,6 +178,34 @@ mod tests {
         assert_eq!(model, None);
         assert!(
             notes.contains("the model other, which is in none"),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn a_refiner_is_found_like_a_model_and_noted_where_it_is_not() {
+        let refined = |models: &[ModelCard]| {
+            let refiner = NamedFile::new("sd_xl_refiner", Some("7440042bbd"));
+            let mut recipe = Recipe {
+                files: NamedFiles {
+                    refiner: Some((refiner, 0.75)),
+                    ..NamedFiles::default()
+                },
+                ..Recipe::default()
+            };
+            look_up(&mut recipe, models, &[]);
+            (recipe.request.refiner, recipe.notes.join("\n"))
+        };
+        let expected = RefinerChoice {
+            path: PathBuf::from("models/renamed"),
+            start: 0.75,
+        };
+        let here = [card("renamed", Some("7440042bbd0000"))];
+        assert_eq!(refined(&here), (Some(expected), String::new()));
+        let (refiner, notes) = refined(&[]);
+        assert_eq!(refiner, None);
+        assert!(
+            notes.contains("from 0.75 on, were drawn by the refiner sd_xl_refiner (7440042bbd)"),
             "{notes}"
         );
     }

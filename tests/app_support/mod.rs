@@ -8,7 +8,8 @@ use std::sync::Arc;
 use easel::app::dialogs::Ask;
 use easel::app::{App, Setup};
 use easel::request::{
-    AddOnHashes, ModelCard, ModelDefaults, PictureSettings, Pixels, SamplerId, ScheduleId,
+    AddOnHashes, ModelCard, ModelDefaults, PictureHints, PictureSettings, Pixels, SamplerId,
+    ScheduleId,
 };
 use easel::settings::Settings;
 use easel::worker::message::{
@@ -191,6 +192,9 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         loras: Vec::new(),
         embeddings: Vec::new(),
         hashes: AddOnHashes::default(),
+        refiner: None,
+        refiner_hash: None,
+        hints: PictureHints::default(),
         seed,
         seeding: request.seeding,
         sampler: request.sampler.unwrap_or(SamplerId::DpmPp2m),
