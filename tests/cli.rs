@@ -14,9 +14,10 @@ use easel::cli::{Arguments, Command, Generate, Outcome, Output, Reporter, Sessio
 use easel::error::{Error, Remedy, Result};
 use easel::output;
 use easel::request::{
-    AddOnHashes, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, GuidanceInterval,
-    LoraChoice, PictureFormat, PictureHints, PictureSettings, Pixels, RefinerChoice, SAMPLERS,
-    SCHEDULES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
+    AddOnHashes, Arithmetic, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest,
+    GuidanceInterval, LoraChoice, PictureFormat, PictureHints, PictureSettings, Pixels,
+    RefinerChoice, SAMPLERS, SCHEDULES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding,
+    Tuning, Upscale,
 };
 use easel::worker::message::{
     self, Event, Failure, Job, JobId, JobPlan, Picture, Preview, Progress, Stage,
@@ -64,6 +65,7 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         "--upscale=none",
         "--device=cuda",
         "--dtype=bf16",
+        "--exact",
         "--guidance-interval=0.2:0.8",
         "--seed-mode=a1111",
         "--variation-seed=5",
@@ -131,6 +133,7 @@ fn every_flag_becomes_the_request_that_the_window_would_make() {
         upscale: Upscale::None,
         device: DeviceChoice::Cuda,
         dtype: DtypeChoice::Bf16,
+        arithmetic: Arithmetic::Exact,
     };
     assert_eq!(arguments.request(GenerationRequest::default()), expected);
     // Nothing said is nothing asked for: the model decides.
@@ -303,6 +306,7 @@ fn settings(seed: u64) -> PictureSettings {
         output_height_px: 64,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
     }

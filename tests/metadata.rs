@@ -14,7 +14,7 @@ use std::process::Command;
 use easel::error::{Error, Remedy};
 use easel::output;
 use easel::request::{
-    AddOnHashes, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
+    AddOnHashes, Arithmetic, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
     PictureFormat, PictureHints, PictureSettings, Pixels, RefinerChoice, SAMPLERS, SCHEDULES,
     SEED_MODES, SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
@@ -59,6 +59,7 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         output_height_px: 256,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
     }
@@ -1030,6 +1031,7 @@ prop_compose! {
             output_height_px: sizes[4],
             device: texts[3].clone(),
             dtype: texts[4].clone(),
+            arithmetic: [None, Some(Arithmetic::Fast), Some(Arithmetic::Exact)][seed as usize % 3],
             version: "0.1.0".to_owned(),
             cancelled_after,
         }

@@ -362,8 +362,8 @@ impl App {
         }
     }
 
-    /// A picture's request with what belongs to this machine: the device, and the model that is chosen
-    /// where that of another program's picture is not here.
+    /// A picture's request with what belongs to this machine: the device and how it
+    /// computes, and the model that is chosen where that of another program's picture is not here.
     fn request_here(&self, request: GenerationRequest, ours: bool) -> GenerationRequest {
         let now = &self.state.settings.request;
         let model = match &request.model {
@@ -374,6 +374,7 @@ impl App {
             model: model.clone(),
             device: now.device,
             dtype: now.dtype,
+            arithmetic: now.arithmetic,
             ..request
         }
     }

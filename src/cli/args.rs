@@ -6,9 +6,9 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::request::{
-    DeviceChoice, DtypeChoice, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice,
-    PictureFormat, PictureHints, RefinerChoice, SAMPLERS, SCHEDULES, SEED_MODES, SamplerId,
-    SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
+    Arithmetic, DeviceChoice, DtypeChoice, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval,
+    LoraChoice, PictureFormat, PictureHints, RefinerChoice, SAMPLERS, SCHEDULES, SEED_MODES,
+    SamplerId, SaveTarget, ScheduleId, SeedMode, Seeding, Tuning, Upscale,
 };
 
 const EXAMPLES: &str = "\
@@ -236,6 +236,11 @@ pub struct Generate {
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dtype())]
     pub dtype: DtypeChoice,
 
+    /// On a processor: compute everything as libtorch's operators do, to the last bit; without it
+    /// convolutions take fewer operations, and values differ by some millionths
+    #[arg(long)]
+    pub exact: bool,
+
     /// A file (.png, .jpg or .webp), or a folder that gets numbered files; left out: your pictures
     /// folder
     #[arg(long, short, value_name = "FILE|FOLDER", value_parser = output)]
@@ -404,6 +409,11 @@ impl Generate {
             upscale: self.upscale.clone().unwrap_or(base.upscale),
             device: self.device,
             dtype: self.dtype,
+            arithmetic: if self.exact {
+                Arithmetic::Exact
+            } else {
+                Arithmetic::Fast
+            },
         }
     }
 

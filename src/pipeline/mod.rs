@@ -10,7 +10,7 @@ mod prompts;
 mod refined;
 mod upscale;
 
-pub use crate::models::layers::profile;
+pub use crate::models::layers::{Exactly, profile};
 pub use generate::{Drawn, Watcher, generate};
 pub use guidance::GuidedDenoiser;
 pub use picture::{pixels_from_tensor, tensor_from_pixels};

@@ -95,6 +95,8 @@ pub struct GenerationRequest {
     pub upscale: Upscale,
     pub device: DeviceChoice,
     pub dtype: DtypeChoice,
+    #[serde(skip_serializing_if = "Arithmetic::is_fast")]
+    pub arithmetic: Arithmetic,
 }
 
 /// A LoRA file and how much it counts; 1 is as trained.
@@ -152,6 +154,23 @@ pub enum DtypeChoice {
     F32,
     F16,
     Bf16,
+}
+
+/// How the networks compute on a processor in f32. A graphics card has one way only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arithmetic {
+    /// With the fewest operations; values differ by some millionths.
+    #[default]
+    Fast,
+    /// By libtorch's operators alone: the same numbers as other programs on libtorch, to the last bit.
+    Exact,
+}
+
+impl Arithmetic {
+    fn is_fast(&self) -> bool {
+        *self == Self::Fast
+    }
 }
 
 /// Everything needed to draw one picture again. Stored losslessly in the PNG key `easel`.
@@ -229,6 +248,9 @@ pub struct PictureSettings {
     pub device: String,
     /// `f32`, `f16` or `bf16`.
     pub dtype: String,
+    /// `None`: a graphics card's, or nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<Arithmetic>,
     /// Easel's version.
     pub version: String,
     /// The steps reached, where the drawing was cancelled before its end.
@@ -279,6 +301,7 @@ impl PictureSettings {
             },
             device: DeviceChoice::Auto,
             dtype: DtypeChoice::Auto,
+            arithmetic: self.arithmetic.unwrap_or_default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
-use crate::request::{DeviceChoice, DtypeChoice};
+use crate::request::{Arithmetic, DeviceChoice, DtypeChoice};
 
 /// Resolves what a person chose.
 ///
@@ -40,6 +40,15 @@ pub fn kind(choice: DtypeChoice, device: Device) -> Kind {
         DtypeChoice::Auto | DtypeChoice::F32 => Kind::Float,
         DtypeChoice::F16 => Kind::Half,
         DtypeChoice::Bf16 => Kind::BFloat16,
+    }
+}
+
+/// What a picture is really computed with: f32 on a processor has two ways, everything else one.
+pub fn arithmetic_used(device: Device, kind: Kind, asked: Arithmetic) -> Option<Arithmetic> {
+    match (device, kind) {
+        (Device::Cpu, Kind::Float) => Some(asked),
+        (Device::Cpu, _) => Some(Arithmetic::Exact),
+        _ => None,
     }
 }
 

@@ -26,9 +26,9 @@ use crate::error::{Error, Result};
 use crate::families::{Lora, ModelFiles, StableDiffusion};
 use crate::output;
 use crate::pipeline::{
-    self, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
+    self, Exactly, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
 };
-use crate::request::{DeviceChoice, GenerationRequest, PictureFormat, Stage, Upscale};
+use crate::request::{Arithmetic, DeviceChoice, GenerationRequest, PictureFormat, Stage, Upscale};
 
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
 const PROGRESS_STEP: f32 = 0.01;
@@ -140,6 +140,7 @@ impl Engine {
 
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
+        let _exactly = Exactly::when(request.arithmetic == Arithmetic::Exact);
         self.load(request)?;
         let refiner = request
             .refiner
@@ -181,6 +182,7 @@ impl Engine {
             ),
             AddOnRecord::start(&named, &self.hashes)?,
             upscaler.map(|upscaler| upscaler.name.clone()),
+            request.arithmetic,
         );
         let in_memory = in_memory(&loaded.model, Vec::new());
         let mut watcher =

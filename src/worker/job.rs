@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::WorkerConfig;
 use super::add_ons::AddOnRecord;
-use super::device::{device_name, kind_name};
+use super::device::{arithmetic_used, device_name, kind_name};
 use super::handle::Ends;
 use super::message::{Event, Failure, Job, JobPlan, LoadedModel, Picture, Preview, Progress};
 use super::model_hash::ModelHash;
@@ -19,8 +19,8 @@ use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, PicturePrompts, Watcher};
 use crate::prompt::networks;
 use crate::request::{
-    AddOnHashes, Emphasis, GenerationRequest, LoraChoice, PictureHints, PictureSettings, Pixels,
-    SamplerId, ScheduleId, Seeding, Stage, Tuning,
+    AddOnHashes, Arithmetic, Emphasis, GenerationRequest, LoraChoice, PictureHints,
+    PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -43,6 +43,7 @@ impl<'a> Recorder<'a> {
         (hash, refiner_hash): (&'a mut ModelHash, Option<&'a mut ModelHash>),
         add_ons: AddOnRecord,
         upscaler: Option<String>,
+        arithmetic: Arithmetic,
     ) -> Self {
         let settings = PictureSettings {
             template: plan.template.clone(),
@@ -71,6 +72,7 @@ impl<'a> Recorder<'a> {
             output_height_px: plan.output_height_px,
             device: device_name(model.device).to_owned(),
             dtype: kind_name(model.kind).to_owned(),
+            arithmetic: arithmetic_used(model.device, model.kind, arithmetic),
             ..unknown_settings()
         };
         Self {
@@ -137,6 +139,7 @@ pub(super) fn unknown_settings() -> PictureSettings {
         output_height_px: 0,
         device: String::new(),
         dtype: String::new(),
+        arithmetic: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cancelled_after: None,
     }

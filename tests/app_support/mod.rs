@@ -8,8 +8,8 @@ use std::sync::Arc;
 use easel::app::dialogs::Ask;
 use easel::app::{App, Setup};
 use easel::request::{
-    AddOnHashes, ModelCard, ModelDefaults, PictureHints, PictureSettings, Pixels, SamplerId,
-    ScheduleId,
+    AddOnHashes, Arithmetic, ModelCard, ModelDefaults, PictureHints, PictureSettings, Pixels,
+    SamplerId, ScheduleId,
 };
 use easel::settings::Settings;
 use easel::worker::message::{
@@ -207,6 +207,7 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         output_height_px: 256,
         device: "cpu".to_owned(),
         dtype: "f32".to_owned(),
+        arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
     }

@@ -8,7 +8,7 @@ use egui::{Align, Id, Layout, Modal, Ui, Vec2};
 use crate::app::command::{Action, Actions, UiCommand};
 use crate::app::state::{State, friendly_path};
 use crate::app::{icons, theme, widgets};
-use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat};
+use crate::request::{Arithmetic, DeviceChoice, DtypeChoice, GenerationRequest, PictureFormat};
 use crate::settings::{Settings, ThemeChoice};
 
 const LABELS: f32 = 120.0;
@@ -117,7 +117,12 @@ fn zoom_row(ui: &mut Ui, zoom: &mut f32) {
 }
 
 fn engine_rows(ui: &mut Ui, request: &mut GenerationRequest) {
-    let GenerationRequest { device, dtype, .. } = request;
+    let GenerationRequest {
+        device,
+        dtype,
+        arithmetic,
+        ..
+    } = request;
     let devices = [
         (DeviceChoice::Auto, "Automatic"),
         (DeviceChoice::Cpu, "Processor (CPU)"),
@@ -131,6 +136,11 @@ fn engine_rows(ui: &mut Ui, request: &mut GenerationRequest) {
         (DtypeChoice::Bf16, "bf16: half the memory"),
     ];
     choice(ui, "Precision", dtype, &dtypes);
+    let ways = [
+        (Arithmetic::Fast, "Fast"),
+        (Arithmetic::Exact, "To libtorch's last bit"),
+    ];
+    choice(ui, "On a processor", arithmetic, &ways);
 }
 
 fn models_rows(ui: &mut Ui, model_folders: &[PathBuf], actions: &mut Actions) {

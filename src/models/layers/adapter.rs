@@ -154,9 +154,14 @@ impl Adapters {
         *self.lock() = State::default();
     }
 
+    /// The layer's own weight and bias.
+    pub fn own(&self) -> Parameters {
+        self.own.shallow_clone()
+    }
+
     /// What the layer computes with, beside its branches.
     pub fn current(&self) -> Parameters {
-        self.patched().unwrap_or_else(|| self.own.shallow_clone())
+        self.patched().unwrap_or_else(|| self.own())
     }
 
     /// What the layer computes with in place of its own weight and bias, where that is so.

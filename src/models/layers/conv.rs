@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::winograd::Winograd;
 use super::{Adapters, Scope, profile};
 use crate::error::Result;
 
@@ -12,6 +13,7 @@ pub struct Conv2d {
     stride: i64,
     padding: i64,
     adapters: Adapters,
+    winograd: Winograd,
 }
 
 impl Conv2d {
@@ -22,6 +24,7 @@ impl Conv2d {
         Ok(Self {
             adapters: scope.adapters(&weight, Some(&bias)),
             weight,
+            winograd: Winograd::new(scope.budget()),
             stride: 1,
             padding: (kernel - 1) / 2,
         })
@@ -38,6 +41,7 @@ impl Conv2d {
         Ok(Self {
             adapters: scope.adapters(&weight, None),
             weight,
+            winograd: Winograd::new(scope.budget()),
             stride: 1,
             padding: (kernel - 1) / 2,
         })
@@ -63,10 +67,18 @@ impl Conv2d {
     }
 
     fn padded(&self, x: &Tensor, padding: [i64; 2]) -> Tensor {
-        let own = self.adapters.current();
-        let (weight, bias) = (&own.weight, own.bias.as_ref());
+        let patched = self.adapters.patched();
+        let is_patched = patched.is_some();
+        let parameters = patched.unwrap_or_else(|| self.adapters.own());
         let y = profile::layer(self.kind(), || {
-            x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1)
+            let fast = match self.stride {
+                1 => self.winograd.forward(x, &parameters, is_patched, padding),
+                _ => None,
+            };
+            fast.unwrap_or_else(|| {
+                let (weight, bias) = (&parameters.weight, parameters.bias.as_ref());
+                x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1)
+            })
         });
         self.adapters.add_conv(x, y, self.stride, padding)
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::Adapters;
+use super::convolution_plan::Budget;
 use crate::error::{Error, Result};
 
 /// A file of the wrong kind lacks hundreds of tensors; a few names say as much.
@@ -24,6 +25,7 @@ pub struct Weights {
     used: RefCell<BTreeSet<String>>,
     missing: RefCell<Vec<String>>,
     adapters: RefCell<BTreeMap<String, Adapters>>,
+    budget: Budget,
 }
 
 impl Weights {
@@ -35,6 +37,7 @@ impl Weights {
             used: RefCell::default(),
             missing: RefCell::default(),
             adapters: RefCell::default(),
+            budget: Budget::default(),
         }
     }
 
@@ -173,6 +176,11 @@ impl<'a> Scope<'a> {
         let mut all = self.weights.adapters.borrow_mut();
         all.insert(self.prefix.clone(), adapters.clone());
         adapters
+    }
+
+    /// The network's memory for what its convolutions keep.
+    pub(super) fn budget(&self) -> Budget {
+        self.weights.budget.clone()
     }
 
     /// An error about what is found at this place.

@@ -1,0 +1,12 @@
+//! Arithmetic of Easel's own where libtorch does more of it than needed: on plain slices of f32, on
+//! the processor only.
+
+mod product;
+mod shared;
+mod simd;
+mod threads;
+mod winograd;
+
+pub use simd::Simd;
+pub use threads::Threads;
+pub use winograd::{Around, Convolution, Kernel, Shape, Tile, Transformed};

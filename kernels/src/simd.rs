@@ -1,0 +1,325 @@
+//! Vectors of f32 as wide as the processor has them, found at run time.
+//!
+//! Every operation is exactly rounded and a multiply-add rounds once, whatever the width: the same
+//! work gives the same numbers on every processor.
+
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64 as arch;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as arch;
+
+/// Values that a [`Block`] holds.
+pub(crate) const BLOCK: usize = 16;
+
+/// Values that are worked on together, one cache line: a register of AVX-512, two of AVX2, four of
+/// NEON.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Block(pub [f32; BLOCK]);
+
+impl Block {
+    pub const ZERO: Self = Self([0.0; BLOCK]);
+}
+
+/// Some lanes of f32 in one register.
+pub(crate) trait Vector: Copy {
+    /// Divides [`BLOCK`].
+    const LANES: usize;
+
+    fn splat(value: f32) -> Self;
+    /// The first [`Self::LANES`] values of a slice that has as many.
+    fn load(from: &[f32]) -> Self;
+    fn store(self, to: &mut [f32]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Both in turns, `a0 b0 a1 b1 ..`: the first half and the second.
+    fn zip(self, other: Self) -> (Self, Self);
+    /// Undoes [`Self::zip`]: every second value of both, from the first on and from the second on.
+    fn unzip(self, other: Self) -> (Self, Self);
+}
+
+/// A piece of work that is compiled once for each kind of vector.
+pub(crate) trait Work {
+    /// `#[inline(always)]` in every implementation, so that it is compiled for the vectors it gets.
+    fn run<V: Vector>(self);
+}
+
+/// The vectors of this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Simd {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// One value at a time, by whatever the processor has: right everywhere, fast nowhere.
+    Portable,
+}
+
+impl Simd {
+    /// The widest that this processor has.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// All that this processor has, the widest first.
+    pub fn available() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                found.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                found.push(Self::Avx2);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Self::Neon);
+        found.push(Self::Portable);
+        found
+    }
+
+    /// Runs the work with these vectors.
+    pub(crate) fn run(self, work: impl Work) {
+        match self {
+            // SAFETY: the variants come from `available` only, which asked the processor for
+            // exactly these features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { avx512(work) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { avx2(work) },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => work.run::<Neon>(),
+            Self::Portable => work.run::<Portable>(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512(work: impl Work) {
+    work.run::<Avx512>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(work: impl Work) {
+    work.run::<Avx2>();
+}
+
+/// Implements [`Vector`] by the operations of one instruction set.
+macro_rules! vector {
+    (
+        $name:ident, $register:ty, $lanes:literal, $set:literal, $splat:ident, $load:ident, $store:ident,
+        $add:ident, $sub:ident, $mul:ident, |$a:ident, $b:ident, $c:ident| $mul_add:expr, $zip:expr, $unzip:expr
+    ) => {
+        #[doc = concat!("A register of ", $set, ". Only [`Simd::run`] hands it out, on processors that have it.")]
+        #[derive(Clone, Copy)]
+        struct $name($register);
+
+        // SAFETY, for all operations: `Simd::run` is the only place that makes work with this type,
+        // after the processor was found to have the instructions. Loads and stores go to slices
+        // that were cut to the register's length.
+        impl Vector for $name {
+            const LANES: usize = $lanes;
+
+            #[inline(always)]
+            fn splat(value: f32) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$splat(value) })
+            }
+
+            #[inline(always)]
+            fn load(from: &[f32]) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$load(from[..$lanes].as_ptr()) })
+            }
+
+            #[inline(always)]
+            fn store(self, to: &mut [f32]) {
+                // SAFETY: as above.
+                unsafe { arch::$store(to[..$lanes].as_mut_ptr(), self.0) }
+            }
+
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$add(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$sub(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$mul(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                let ($a, $b, $c) = (self.0, factor.0, addend.0);
+                // SAFETY: as above.
+                Self(unsafe { $mul_add })
+            }
+
+            #[inline(always)]
+            fn zip(self, other: Self) -> (Self, Self) {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: as above.
+                let (low, high) = unsafe { $zip };
+                (Self(low), Self(high))
+            }
+
+            #[inline(always)]
+            fn unzip(self, other: Self) -> (Self, Self) {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: as above.
+                let (even, odd) = unsafe { $unzip };
+                (Self(even), Self(odd))
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+vector!(
+    Avx512,
+    arch::__m512,
+    16,
+    "AVX-512",
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    |a, b, c| arch::_mm512_fmadd_ps(a, b, c),
+    {
+        let low = arch::_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = arch::_mm512_add_epi32(low, arch::_mm512_set1_epi32(8));
+        (
+            arch::_mm512_permutex2var_ps(a, low, b),
+            arch::_mm512_permutex2var_ps(a, high, b),
+        )
+    },
+    {
+        let even =
+            arch::_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = arch::_mm512_add_epi32(even, arch::_mm512_set1_epi32(1));
+        (
+            arch::_mm512_permutex2var_ps(a, even, b),
+            arch::_mm512_permutex2var_ps(a, odd, b),
+        )
+    }
+);
+#[cfg(target_arch = "x86_64")]
+vector!(
+    Avx2,
+    arch::__m256,
+    8,
+    "AVX2",
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    |a, b, c| arch::_mm256_fmadd_ps(a, b, c),
+    {
+        let (low, high) = (
+            arch::_mm256_unpacklo_ps(a, b),
+            arch::_mm256_unpackhi_ps(a, b),
+        );
+        (
+            arch::_mm256_permute2f128_ps::<0x20>(low, high),
+            arch::_mm256_permute2f128_ps::<0x31>(low, high),
+        )
+    },
+    {
+        let low = arch::_mm256_permute2f128_ps::<0x20>(a, b);
+        let high = arch::_mm256_permute2f128_ps::<0x31>(a, b);
+        (
+            arch::_mm256_shuffle_ps::<0x88>(low, high),
+            arch::_mm256_shuffle_ps::<0xdd>(low, high),
+        )
+    }
+);
+#[cfg(target_arch = "aarch64")]
+vector!(
+    Neon,
+    arch::float32x4_t,
+    4,
+    "NEON",
+    vdupq_n_f32,
+    vld1q_f32,
+    vst1q_f32,
+    vaddq_f32,
+    vsubq_f32,
+    vmulq_f32,
+    |a, b, c| arch::vfmaq_f32(c, a, b),
+    (arch::vzip1q_f32(a, b), arch::vzip2q_f32(a, b)),
+    (arch::vuzp1q_f32(a, b), arch::vuzp2q_f32(a, b))
+);
+
+/// One value.
+#[derive(Clone, Copy)]
+struct Portable(f32);
+
+impl Vector for Portable {
+    const LANES: usize = 1;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(value)
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        Self(from[0])
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[0] = self.0;
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(self.0.mul_add(factor.0, addend.0))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self) -> (Self, Self) {
+        (self, other)
+    }
+
+    #[inline(always)]
+    fn unzip(self, other: Self) -> (Self, Self) {
+        (self, other)
+    }
+}
