@@ -40,7 +40,7 @@ const fn script(
     }
 }
 
-const SCRIPTS: [Script; 10] = [
+const SCRIPTS: [Script; 11] = [
     script("models.py", &[], false),
     script("samplers.py", &[], false),
     script("checkpoints.py", &[], false),
