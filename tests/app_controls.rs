@@ -20,7 +20,7 @@ use app_support::{
 use easel::app::state::View;
 use easel::request::{
     AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, ModelCard, PictureSettings,
-    SamplerId, ScheduleId, SeedMode, Tuning,
+    RefinerChoice, SamplerId, ScheduleId, SeedMode, Tuning,
 };
 use easel::worker::message::{Event, FileCommand, Picture};
 use egui::accesskit::Role;
@@ -626,4 +626,44 @@ fn wildcards_are_completed_and_the_emphasis_decides_how_brackets_are_read() {
     assert_eq!(job.request.emphasis, Emphasis::None);
     button(&mut window, "Reset emphasis");
     assert!(request(&window).emphasis.is_usual());
+}
+
+#[test]
+fn sdxl_has_a_refiner_that_draws_the_last_steps() {
+    let (mut window, script) = ready();
+    button(&mut window, "Advanced");
+    assert!(!shows(&window, "Refiner"), "the starter has none");
+    let model = |name: &str, family: &str| ModelCard {
+        path: Some(PathBuf::from(format!("/models/{name}"))),
+        name: name.to_owned(),
+        family: family.to_owned(),
+        ..app_support::big_card()
+    };
+    script.say(Event::ModelsChanged(vec![
+        model("base", "Stable Diffusion XL"),
+        model("other", "Stable Diffusion 1"),
+        model("finisher", "Stable Diffusion XL refiner"),
+    ]));
+    window.run();
+    button(&mut window, "Model: Starter");
+    window.get_by_label_contains("base").click();
+    window.run();
+    button(&mut window, "Refiner");
+    assert!(!shows(&window, "other"));
+    window.get_by_label_contains("finisher").click();
+    window.run();
+    slide(&mut window, "Switch at", 0.6);
+    let job = generate(&mut window, &script);
+    let refiner = job.request.refiner.clone().unwrap();
+    assert_eq!(
+        (refiner.path, refiner.start),
+        (PathBuf::from("/models/finisher"), 0.6)
+    );
+    button(&mut window, "Reset switch at");
+    assert_eq!(
+        request(&window).refiner.as_ref().unwrap().start,
+        RefinerChoice::START
+    );
+    button(&mut window, "Reset refiner");
+    assert_eq!(request(&window).refiner, None);
 }

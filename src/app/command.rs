@@ -73,6 +73,7 @@ pub enum UiCommand {
     ChooseModelFolder,
     ChooseModelFile,
     ChooseVae,
+    ChooseRefiner,
     ChoosePicturesFolder,
     ToggleHistory,
     ToggleControls,
@@ -238,6 +239,12 @@ pub const COMMANDS: &[CommandInfo] = &[
         UiCommand::ChooseVae,
         "Choose a VAE file…",
         "Draw with a VAE in a file: .safetensors, .ckpt or .pt",
+        None,
+    ),
+    row(
+        UiCommand::ChooseRefiner,
+        "Choose a refiner file…",
+        "Draw the last steps with a checkpoint in one file: .safetensors or .ckpt",
         None,
     ),
     row(

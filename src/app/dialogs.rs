@@ -18,6 +18,7 @@ pub enum Question {
     ModelFolder,
     ModelFile,
     Vae,
+    Refiner,
     PicturesFolder,
     /// Where to, and under which name.
     SaveAs(Arc<Picture>),
@@ -91,6 +92,10 @@ fn show(question: &Question) -> Option<PathBuf> {
         Question::Vae => dialog
             .set_title("Choose a VAE")
             .add_filter("VAEs", &["safetensors", "ckpt", "pt", "bin"])
+            .pick_file(),
+        Question::Refiner => dialog
+            .set_title("Choose a refiner")
+            .add_filter("Models", &["safetensors", "ckpt"])
             .pick_file(),
         Question::PicturesFolder => dialog.set_title("Where finished pictures go").pick_folder(),
         Question::SaveAs(picture) => dialog

@@ -71,6 +71,7 @@ impl App {
             UiCommand::ChooseModelFolder => self.question(ctx, Question::ModelFolder),
             UiCommand::ChooseModelFile => self.question(ctx, Question::ModelFile),
             UiCommand::ChooseVae => self.question(ctx, Question::Vae),
+            UiCommand::ChooseRefiner => self.question(ctx, Question::Refiner),
             UiCommand::ChoosePicturesFolder => self.question(ctx, Question::PicturesFolder),
             UiCommand::ToggleHistory => self.toggle_history(ctx),
             UiCommand::ToggleControls => self.state.drawer_open = !self.state.drawer_open,

@@ -14,7 +14,7 @@ use super::state::{
 };
 use super::textures::Place;
 use crate::error::Remedy;
-use crate::request::ModelCard;
+use crate::request::{ModelCard, RefinerChoice};
 use crate::worker;
 use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
 
@@ -339,6 +339,10 @@ impl App {
         match question {
             Question::ModelFolder | Question::ModelFile => self.open_model(path),
             Question::Vae => self.state.settings.request.vae = Some(path),
+            Question::Refiner => {
+                let start = RefinerChoice::START;
+                self.state.settings.request.refiner = Some(RefinerChoice { path, start });
+            }
             Question::PicturesFolder => self.choose_pictures_folder(path),
             Question::SaveAs(picture) => {
                 self.send_file(FileCommand::SaveAs { picture, to: path });

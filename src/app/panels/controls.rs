@@ -4,7 +4,7 @@ use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
 
 use super::fine::tuning_ui;
 use super::loras::loras_ui;
-use super::models::vae_ui;
+use super::models::{refiner_ui, vae_ui};
 use super::prompt::prompt_ui;
 use super::{fine, noise};
 use crate::app::command::{Actions, UiCommand};
@@ -274,6 +274,7 @@ fn advanced_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions:
         return;
     }
     vae_ui(ui, state, textures, actions);
+    refiner_ui(ui, state, textures, actions);
     let request = &mut state.settings.request;
     fine::model_rows_ui(ui, request);
     fine::emphasis_ui(ui, request);

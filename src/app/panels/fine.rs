@@ -102,6 +102,7 @@ fn sigma_ui(ui: &mut Ui, info: &KnobInfo, place: &mut Option<f64>) {
 pub fn changed_rows(request: &GenerationRequest) -> usize {
     [
         request.vae.is_some(),
+        request.refiner.is_some(),
         request.clip_skip.is_some(),
         request.guidance_rescale.is_some(),
         !request.emphasis.is_usual(),

@@ -1,5 +1,5 @@
 //! The model menu of the top bar: every model that was found, with family, size and the picture beside
-//! its file; searchable. And the VAE, which is chosen the same way.
+//! its file; searchable. And the VAE and the refiner, which are chosen the same way.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,12 @@ use super::picker::{Entry, FileRow, List, file_row, picker_ui, popup};
 use crate::app::command::{Action, Actions, UiCommand};
 use crate::app::state::State;
 use crate::app::textures::Textures;
-use crate::app::widgets::icon_button;
+use crate::app::widgets::{Number, fine_row, icon_button};
 use crate::app::{icons, theme};
-use crate::request::{AddOn, AddOnKind, ModelCard};
+use crate::request::{AddOn, AddOnKind, ModelCard, RefinerChoice};
+
+/// How the names of SDXL's families begin.
+const XL: &str = "Stable Diffusion XL";
 
 /// Opens the model menu from elsewhere.
 pub fn model_menu_id() -> Id {
@@ -121,5 +124,62 @@ pub fn vae_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: 
     let picked = file_row(ui, &row, chosen.as_deref(), found, &mut list);
     if let Some(vae) = picked {
         state.settings.request.vae = vae;
+    }
+}
+
+/// A second model for the last steps; shown for SDXL, which has one.
+pub fn refiner_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    let refiner = state.settings.request.refiner.clone();
+    let is_xl = |card: &ModelCard| card.family.starts_with(XL);
+    if refiner.is_none() && !state.card().is_some_and(is_xl) {
+        return;
+    }
+    let row = FileRow {
+        label: "Refiner",
+        tooltip: "A second model that draws the last steps, SDXL's refiner mostly",
+        nothing: "None",
+        search: "Search refiners",
+        browse: UiCommand::ChooseRefiner,
+    };
+    let chosen = refiner.as_ref().map(|refiner| refiner.path.clone());
+    let model = &state.settings.request.model;
+    let found = state
+        .models
+        .found
+        .iter()
+        .filter(|card| is_xl(card) && card.path != *model);
+    let found = found.filter_map(|card| Some((card.path.clone()?, entry(card, &chosen))));
+    // Those that are made for it first.
+    let mut found: Vec<_> = found.collect();
+    found.sort_by_key(|(_, entry)| !entry.detail.contains("refiner"));
+    let mut list = List {
+        query: &mut state.picker_query,
+        textures,
+        history: &state.history,
+        actions,
+    };
+    let picked = file_row(ui, &row, chosen.as_deref(), found, &mut list);
+    let start = refiner.as_ref().map_or(RefinerChoice::START, |it| it.start);
+    let place = &mut state.settings.request.refiner;
+    if let Some(path) = picked {
+        *place = path.map(|path| RefinerChoice { path, start });
+    }
+    let Some(refiner) = place else {
+        return;
+    };
+    let number = Number {
+        value: refiner.start,
+        default: RefinerChoice::START,
+        range: 0.0..=1.0,
+        typed: 0.0..=1.0,
+        step: 0.05,
+        decimals: 2,
+    };
+    let tooltip =
+        "From which share of the way on the refiner draws: at 0.8 it draws the last fifth";
+    let said = (refiner.start - RefinerChoice::START).abs() > 1e-9;
+    if let Some(changed) = fine_row(ui, "Switch at", tooltip, number, said) {
+        let start = changed.said().unwrap_or(RefinerChoice::START);
+        refiner.start = (start * 1000.0).round() / 1000.0;
     }
 }
