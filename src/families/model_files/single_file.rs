@@ -622,7 +622,7 @@ mod tests {
             (&[unet, vae], "text encoder"),
             (&[unet, clip], "VAE"),
             (&[vae, clip], "UNet"),
-            (&["lora_unet_x.alpha"], "LoRA"),
+            (&["lora_unet_x.lora_down.weight"], "LoRA"),
             (&[], "not a Stable Diffusion checkpoint"),
         ] {
             let why = of(keys).unwrap_err();

@@ -8,13 +8,13 @@ use tch::Tensor;
 use super::config::VaeConfig;
 use crate::error::Result;
 use crate::models::layers::{
-    Activation, Conv2d, Downsample2D, GroupNorm, Linear, Mask, ResnetBlock2D, ResnetConfig, Scope,
-    Strips, TimeScaleShift, Upsample2D, attention,
+    Activation, Conv2d, Downsample2D, Exactly, GroupNorm, Linear, Mask, ResnetBlock2D,
+    ResnetConfig, Scope, Strips, TimeScaleShift, Upsample2D, attention,
 };
 
 /// Fixed in diffusers' VAE.
 const EPS: f64 = 1e-6;
-/// The decoder's maps beyond this are worked on in strips of rows.
+/// The decoder's maps beyond this are worked on in strips of rows, unless every bit is to be libtorch's.
 const STRIP_BYTES: i64 = 16 << 20;
 
 fn resnet_config(config: &VaeConfig) -> ResnetConfig {
@@ -143,12 +143,17 @@ impl Decoder {
     pub fn forward(&self, latents: &Tensor) -> Tensor {
         let x = self.mid_block.forward(&self.conv_in.forward(latents));
         let mut x = Strips::whole(x);
+        let bytes = if Exactly::holds() {
+            i64::MAX
+        } else {
+            STRIP_BYTES
+        };
         for (resnets, upsampler) in &self.up_blocks {
             for resnet in resnets {
-                x = resnet.forward_strips(x, STRIP_BYTES);
+                x = resnet.forward_strips(x, bytes);
             }
             if let Some(upsampler) = upsampler {
-                x = upsampler.forward_strips(x, STRIP_BYTES);
+                x = upsampler.forward_strips(x, bytes);
             }
         }
         let norm = x.normalizer(&self.conv_norm_out);
