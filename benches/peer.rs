@@ -2,8 +2,10 @@
 //! seconds, the largest memory and a mean that shows that both sides did the same work.
 //!
 //! ```text
-//! peer picture | unet | start
+//! peer picture | unet-512 | unet-768 | vae-512 | vae-1024 | start    [exact]
 //! ```
+//!
+//! `exact` computes by libtorch's operators alone, as `easel generate --exact` does.
 
 mod common;
 
@@ -13,18 +15,26 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use easel::error::{Error, Result};
+use easel::pipeline::Exactly;
 
 fn main() -> ExitCode {
     // `cargo bench` adds `--bench`.
-    let work = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let result = match work.as_deref() {
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let _exactly = Exactly::when(words.iter().any(|word| word == "exact"));
+    let result = match words.first().map(String::as_str) {
         Some("picture") => picture(),
-        Some("unet") => unet(),
+        Some("unet-512") => unet(512),
+        Some("unet-768") => unet(768),
+        Some("vae-512") => vae(512),
+        Some("vae-1024") => vae(1024),
         Some("start") => start(),
         // `cargo bench` without a word runs every bench; this one is for compare.sh.
         None => return ExitCode::SUCCESS,
         Some(other) => Err(Error::Request(format!(
-            "picture, unet or start, not {other}"
+            "picture, unet-512, unet-768, vae-512, vae-1024 or start, not {other}"
         ))),
     };
     match result {
@@ -46,10 +56,22 @@ fn picture() -> Result<()> {
     Ok(())
 }
 
-fn unet() -> Result<()> {
+fn unet(side: i64) -> Result<()> {
     let unet = common::sd15_unet()?;
-    let mean = common::call_unet(&unet)?.abs().mean(None).double_value(&[]);
-    let seconds = timed(5, || common::call_unet(&unet).map(drop))?;
+    let value = common::call_unet(&unet, side)?;
+    let mean = value.abs().mean(None).double_value(&[]);
+    let seconds = timed(3, || common::call_unet(&unet, side).map(drop))?;
+    report(seconds, Some(mean), peak_mb("self"));
+    Ok(())
+}
+
+fn vae(side: i64) -> Result<()> {
+    let vae = common::sd15_vae()?;
+    let mean = common::decode(&vae, side)?
+        .abs()
+        .mean(None)
+        .double_value(&[]);
+    let seconds = timed(3, || common::decode(&vae, side).map(drop))?;
     report(seconds, Some(mean), peak_mb("self"));
     Ok(())
 }

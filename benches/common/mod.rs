@@ -1,6 +1,6 @@
-//! What the benches share: the work that is timed, on the model that ships and on a UNet of Stable
-//! Diffusion 1.5's real size with random weights, which is written to a temporary folder once, so that
-//! nothing has to be downloaded.
+//! What the benches share: the work that is timed, on the model that ships and on a UNet and a VAE of
+//! Stable Diffusion 1.5's real size with random weights, which are written to a temporary folder once,
+//! so that nothing has to be downloaded.
 
 #![allow(clippy::disallowed_methods)] // files in the temporary folder
 
@@ -13,6 +13,7 @@ use easel::error::{Error, Result};
 use easel::families::{ModelFiles, StableDiffusion};
 use easel::models::layers::Weights;
 use easel::models::unet::{UNet2DConditionModel, UNetConfig};
+use easel::models::vae::{AutoencoderKL, VaeConfig};
 use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
 use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
 use tch::{Device, Kind, Tensor};
@@ -67,18 +68,33 @@ impl Watcher for Keeper {
 
 /// Loads the UNet of Stable Diffusion 1.5's size, on the CPU in f32.
 pub fn sd15_unet() -> Result<UNet2DConditionModel> {
-    let folder =
-        sd15_unet_folder().map_err(|error| Error::io("Saving", std::env::temp_dir(), error))?;
+    let folder = random_folder("unet", UNET_CONFIG, sd15_unet_tensors)?;
     let config = UNetConfig::read(&folder.join("config.json"))?;
     let files = checkpoint::find_weights(&folder, "diffusion_pytorch_model")?;
     let named = checkpoint::load(&files, Device::Cpu, Kind::Float, &mut |_| ())?;
     UNet2DConditionModel::new(config, &Weights::new(named.path, named.tensors))
 }
 
-/// One call at 512 x 512 pixels: latents `[1, 4, 64, 64]`, states `[1, 77, 768]`.
-pub fn call_unet(unet: &UNet2DConditionModel) -> Result<Tensor> {
+/// One call for both halves of guidance at `side` x `side` pixels.
+pub fn call_unet(unet: &UNet2DConditionModel, side: i64) -> Result<Tensor> {
     let _no_grad = tch::no_grad_guard();
-    unet.forward(&pattern(&[1, 4, 64, 64]), 500.0, &pattern(&[1, 77, 768]))
+    let latents = pattern(&[2, 4, side / 8, side / 8]);
+    unet.forward(&latents, 500.0, &pattern(&[2, 77, 768]))
+}
+
+/// Loads the VAE of Stable Diffusion 1.5's size, on the CPU in f32.
+pub fn sd15_vae() -> Result<AutoencoderKL> {
+    let folder = random_folder("vae", VAE_CONFIG, sd15_vae_tensors)?;
+    let config = VaeConfig::read(&folder.join("config.json"))?;
+    let files = checkpoint::find_weights(&folder, "diffusion_pytorch_model")?;
+    let named = checkpoint::load(&files, Device::Cpu, Kind::Float, &mut |_| ())?;
+    AutoencoderKL::new(config, &Weights::new(named.path, named.tensors))
+}
+
+/// Decodes one picture of `side` x `side` pixels.
+pub fn decode(vae: &AutoencoderKL, side: i64) -> Result<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    vae.decode(&pattern(&[1, 4, side / 8, side / 8]))
 }
 
 /// `sin(0), sin(1), sin(2), ...` in f32: the same numbers as the peer's.
@@ -97,7 +113,7 @@ const TIME: usize = 1280;
 const TEXT: usize = 768;
 
 /// `unet/config.json` of Stable Diffusion 1.5.
-const CONFIG: &str = r#"{
+const UNET_CONFIG: &str = r#"{
   "_class_name": "UNet2DConditionModel",
   "act_fn": "silu",
   "attention_head_dim": 8,
@@ -119,22 +135,108 @@ const CONFIG: &str = r#"{
 }
 "#;
 
-/// The folder of a UNet of Stable Diffusion 1.5's size (860 million weights, f32, 3.4 GB): made in the
-/// system's temporary folder where it is not there yet.
-pub fn sd15_unet_folder() -> std::io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join("easel-bench-sd15").join("unet");
-    let weights = folder.join("diffusion_pytorch_model.safetensors");
-    if !weights.exists() {
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("config.json"), CONFIG)?;
-        let partial = folder.join("partial.safetensors");
-        write_random(&partial, &sd15_unet_tensors())?;
-        std::fs::rename(&partial, &weights)?;
-    }
+/// `vae/config.json` of Stable Diffusion 1.5.
+const VAE_CONFIG: &str = r#"{
+  "_class_name": "AutoencoderKL",
+  "act_fn": "silu",
+  "block_out_channels": [128, 256, 512, 512],
+  "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+  "in_channels": 3,
+  "latent_channels": 4,
+  "layers_per_block": 2,
+  "norm_num_groups": 32,
+  "out_channels": 3,
+  "sample_size": 512,
+  "scaling_factor": 0.18215,
+  "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]
+}
+"#;
+
+/// The folder of a network of Stable Diffusion 1.5's size (the UNet: 860 million weights, f32, 3.4 GB):
+/// made in the system's temporary folder where it is not there yet.
+fn random_folder(name: &str, config: &str, tensors: fn() -> Vec<Named>) -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join("easel-bench-sd15").join(name);
+    let made = make_random_folder(&folder, config, tensors);
+    made.map_err(|error| Error::io("Saving", &folder, error))?;
     Ok(folder)
 }
 
-/// Every tensor of the network, in the order of the checkpoint.
+fn make_random_folder(
+    folder: &Path,
+    config: &str,
+    tensors: fn() -> Vec<Named>,
+) -> std::io::Result<()> {
+    let weights = folder.join("diffusion_pytorch_model.safetensors");
+    if weights.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("config.json"), config)?;
+    let partial = folder.join("partial.safetensors");
+    write_random(&partial, &tensors())?;
+    std::fs::rename(&partial, &weights)
+}
+
+/// Every tensor of the VAE.
+fn sd15_vae_tensors() -> Vec<Named> {
+    let mut tensors = Vec::new();
+    let all = &mut tensors;
+    conv(all, "encoder.conv_in", 3, 128, 3);
+    let mut before = 128;
+    for (level, channels) in [128, 256, 512, 512].into_iter().enumerate() {
+        let block = format!("encoder.down_blocks.{level}");
+        for layer in 0..2 {
+            vae_resnet(all, &format!("{block}.resnets.{layer}"), before, channels);
+            before = channels;
+        }
+        if level < 3 {
+            let name = format!("{block}.downsamplers.0.conv");
+            conv(all, &name, channels, channels, 3);
+        }
+    }
+    vae_ends(all, "encoder", 512, 8);
+    conv(all, "decoder.conv_in", 4, 512, 3);
+    for (level, channels) in [512, 512, 256, 128].into_iter().enumerate() {
+        let block = format!("decoder.up_blocks.{level}");
+        for layer in 0..3 {
+            vae_resnet(all, &format!("{block}.resnets.{layer}"), before, channels);
+            before = channels;
+        }
+        if level < 3 {
+            let name = format!("{block}.upsamplers.0.conv");
+            conv(all, &name, channels, channels, 3);
+        }
+    }
+    vae_ends(all, "decoder", 128, 3);
+    conv(all, "quant_conv", 8, 8, 1);
+    conv(all, "post_quant_conv", 4, 4, 1);
+    tensors
+}
+
+/// The middle of a half, and its end.
+fn vae_ends(all: &mut Vec<Named>, half: &str, last: usize, out: usize) {
+    let middle = format!("{half}.mid_block");
+    vae_resnet(all, &format!("{middle}.resnets.0"), 512, 512);
+    norm(all, &format!("{middle}.attentions.0.group_norm"), 512);
+    for part in ["to_q", "to_k", "to_v", "to_out.0"] {
+        linear(all, &format!("{middle}.attentions.0.{part}"), 512, 512);
+    }
+    vae_resnet(all, &format!("{middle}.resnets.1"), 512, 512);
+    norm(all, &format!("{half}.conv_norm_out"), last);
+    conv(all, &format!("{half}.conv_out"), last, out, 3);
+}
+
+fn vae_resnet(all: &mut Vec<Named>, name: &str, from: usize, to: usize) {
+    norm(all, &format!("{name}.norm1"), from);
+    conv(all, &format!("{name}.conv1"), from, to, 3);
+    norm(all, &format!("{name}.norm2"), to);
+    conv(all, &format!("{name}.conv2"), to, to, 3);
+    if from != to {
+        conv(all, &format!("{name}.conv_shortcut"), from, to, 1);
+    }
+}
+
+/// Every tensor of the UNet, in the order of the checkpoint.
 fn sd15_unet_tensors() -> Vec<Named> {
     let mut tensors = Vec::new();
     let all = &mut tensors;
