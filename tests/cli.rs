@@ -959,6 +959,17 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
     );
     let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!(json["components"].as_array().unwrap().len(), 3);
+    let plan = ["--plan", "--size", "128x64", "--json"];
+    let asked = [&["inspect", starter.to_str().unwrap()], plan.as_slice()].concat();
+    let done = finish(home.path(), &asked);
+    let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let of = |layer: &str| {
+        let plan = json["plan"].as_array().unwrap().iter();
+        let found = plan.filter(|row| row["layer"] == layer).collect::<Vec<_>>();
+        (found[0]["width"].clone(), found[0]["height"].clone())
+    };
+    assert_eq!(of("mid_block.resnets.0.conv1"), (8.into(), 4.into()));
+    assert_eq!(of("decoder.conv_out"), (128.into(), 64.into()));
     let upscaler = weights.join("upscalers/realesr-animevideov3-x4.safetensors");
     let done = finish(home.path(), &["inspect", upscaler.to_str().unwrap()]);
     assert!(

@@ -275,6 +275,13 @@ pub struct Generate {
 pub struct Inspect {
     /// A model folder or a .safetensors file
     pub path: PathBuf,
+    /// Tell how each 3x3 convolution is computed on this processor: directly, or with fewer products
+    /// (Winograd)
+    #[arg(long)]
+    pub plan: bool,
+    /// The picture's size for --plan; left out: the model's own
+    #[arg(long, value_name = "WxH", value_parser = size, requires = "plan")]
+    pub size: Option<[u32; 2]>,
     /// As one JSON object
     #[arg(long)]
     pub json: bool,

@@ -5,19 +5,29 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::args::Inspect;
 use super::report::Streams;
 use super::size_words;
 use crate::error::Result;
 use crate::request::ModelCard;
-use crate::worker::{self, Inspected, Inspection};
+use crate::worker::{self, Inspected, Inspection, PlannedConvolution};
 
 /// Writes what lies at a path to standard output.
 ///
 /// Errors: [`crate::error::Error::Model`] that says what is wrong with it.
-pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
+pub fn inspect(asked: &Inspect, to: &mut Streams<'_>) -> Result<()> {
+    let path = asked.path.as_path();
     let inspected = worker::inspect(path)?;
-    if as_json {
-        to.out(json_of(path, &inspected));
+    let plan = match asked.plan {
+        true => worker::convolutions(path, asked.size)?,
+        false => Vec::new(),
+    };
+    if asked.json {
+        let mut found = json_of(path, &inspected);
+        if asked.plan {
+            found["plan"] = plan.iter().map(json_of_convolution).collect();
+        }
+        to.out(found);
         return Ok(());
     }
     match &inspected {
@@ -57,7 +67,37 @@ pub fn inspect(path: &Path, as_json: bool, to: &mut Streams<'_>) -> Result<()> {
             ));
         }
     }
+    if asked.plan {
+        write_plan(&plan, to);
+    }
     Ok(())
+}
+
+/// Every 3x3 convolution with the way that it is computed.
+fn write_plan(plan: &[PlannedConvolution], to: &mut Streams<'_>) {
+    to.out("");
+    to.out("3x3 convolutions of stride 1 on this processor:");
+    for layer in plan {
+        let channels = format!("{} to {}", layer.in_channels, layer.out_channels);
+        let size = format!("{} x {} x {}", layer.batch, layer.width, layer.height);
+        to.out(format_args!(
+            "{:<5}{:<42}{channels:<14}{size:<17}{}",
+            layer.part, layer.layer, layer.method
+        ));
+    }
+}
+
+fn json_of_convolution(layer: &PlannedConvolution) -> Value {
+    json!({
+        "part": layer.part,
+        "layer": layer.layer,
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "batch": layer.batch,
+        "width": layer.width,
+        "height": layer.height,
+        "method": layer.method,
+    })
 }
 
 fn write_card(card: &ModelCard, prediction_type: &str, to: &mut Streams<'_>) {

@@ -109,7 +109,7 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
         Command::Generate(arguments) => return generate_with_worker(&arguments, to),
         Command::Convert(arguments) => return convert::convert(&arguments, &interrupts()?, to),
         Command::Info(arguments) => info(&arguments.image, arguments.json, to)?,
-        Command::Inspect(arguments) => inspect(&arguments.path, arguments.json, to)?,
+        Command::Inspect(arguments) => inspect(&arguments, to)?,
         Command::Models(arguments) => {
             let handle = start_worker(Box::new(|| {}))?;
             let mut folders = window_settings().model_folders;

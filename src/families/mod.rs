@@ -31,7 +31,8 @@ use memory::check_room;
 pub use memory::{Footprint, check_free};
 use model_files::load_tiny_vae;
 pub use model_files::{
-    Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, vae_class,
+    Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, PlannedConvolution,
+    vae_class,
 };
 pub use part::Part;
 use safe_vae::{SafeVae, is_finite};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::checkpoint::{self, TensorHeader};
 use crate::error::{Error, Result};
-use crate::families::{FileKind, Inspection, ModelFiles, vae_class};
+use crate::families::{FileKind, Inspection, ModelFiles, PlannedConvolution, vae_class};
 
 /// What lies at a path.
 #[derive(Clone, Debug)]
@@ -45,6 +45,16 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),
         tensors,
     })
+}
+
+/// How a model's 3x3 convolutions are computed on this processor at a size; `None`: the model's own.
+///
+/// Errors: [`Error::Model`] naming the file and what is wrong with it.
+pub fn convolutions(path: &Path, size: Option<[u32; 2]>) -> Result<Vec<PlannedConvolution>> {
+    let files = ModelFiles::open(path)?;
+    let defaults = files.card(false)?.defaults;
+    let [width, height] = size.unwrap_or([defaults.width_px, defaults.height_px]);
+    files.convolutions(width, height)
 }
 
 fn network(kind: FileKind, path: &Path) -> Option<&'static str> {

@@ -26,10 +26,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 
-pub use crate::families::Inspection;
+pub use crate::families::{Inspection, PlannedConvolution};
 pub use convert::{Conversion, Converted, convert};
 pub use handle::{Cancelled, Ends, Handle, channel};
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, convolutions, inspect};
 pub use lookup::look_up;
 
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! A model as it lies on disk, understood from its configs and file headers alone: a folder in
 //! diffusers' layout, or a single-file checkpoint.
 
+mod convolutions;
 mod export;
 mod ldm;
 mod ldm_out;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use tch::{Device, Kind, Tensor};
 
+pub use self::convolutions::PlannedConvolution;
 pub use self::export::{ConfigFile, PartTensors};
 pub use self::ldm_out::Assembled;
 use self::single_file::SingleFile;
@@ -463,14 +465,19 @@ impl ModelFiles {
         })
     }
 
-    fn component(&self, part: Part) -> Result<Component> {
-        let files = self.files(part)?;
-        let headers = match self.source(part) {
+    /// A network's tensors by diffusers' names.
+    fn headers(&self, part: Part) -> Result<Vec<TensorHeader>> {
+        Ok(match self.source(part) {
             Source::Unet(other) => other.headers.clone(),
             Source::Vae(other) => other.headers.clone(),
-            Source::Folder => checkpoint::headers(&files)?,
+            Source::Folder => checkpoint::headers(&self.files(part)?)?,
             Source::SingleFile(single) => single.headers(part).to_vec(),
-        };
+        })
+    }
+
+    fn component(&self, part: Part) -> Result<Component> {
+        let files = self.files(part)?;
+        let headers = self.headers(part)?;
         let weights = Weights::new(&self.path, stand_ins(&headers)?);
         let built = self.try_out(part, &weights);
         Ok(Component {

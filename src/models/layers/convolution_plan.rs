@@ -6,10 +6,11 @@
 //! count.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use easel_kernels::{Shape, Simd, Tile, Transformed};
+use easel_kernels::{Around, Shape, Simd, Tile, Transformed};
 
 /// Values that are worked on at once in the costs below.
 const LANES: f64 = 16.0;
@@ -32,6 +33,42 @@ pub enum Method {
     Winograd(Tile),
     /// The same, with weights that are kept transformed.
     WinogradKept(Tile),
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tile, kept) = match self {
+            Self::Direct => return f.write_str("direct"),
+            Self::Winograd(tile) => (tile, ""),
+            Self::WinogradKept(tile) => (tile, ", weights kept"),
+        };
+        write!(f, "Winograd F({},3){kept}", tile.side())
+    }
+}
+
+/// Tells how the 3x3 convolutions of a network would be computed, and computes none.
+#[derive(Debug, Default)]
+pub struct ConvolutionPlanner(Budget);
+
+impl ConvolutionPlanner {
+    /// The next one in the order of the calls. `channels`: in and out; `size`: rows and columns.
+    pub fn plan(&self, channels: [i64; 2], batch: i64, size: [i64; 2]) -> Method {
+        let plain = |value: i64| usize::try_from(value).unwrap_or_default();
+        let shape = Shape {
+            batch: plain(batch),
+            in_channels: plain(channels[0]),
+            out_channels: plain(channels[1]),
+            height: plain(size[0]),
+            width: plain(size[1]),
+            around: Around::Zeros,
+        };
+        let method = choose(&shape, self.0.left());
+        if let Method::WinogradKept(tile) = method {
+            let bytes = Transformed::bytes(shape.in_channels, shape.out_channels, tile);
+            self.0.take(bytes);
+        }
+        method
+    }
 }
 
 /// The cheapest way for these sizes. `may_keep`: bytes of transformed weights that may be kept.
@@ -150,8 +187,6 @@ impl Drop for Exactly {
 
 #[cfg(test)]
 mod tests {
-    use easel_kernels::Around;
-
     use super::*;
 
     fn shape(batch: usize, channels: [usize; 2], side: usize) -> Shape {
