@@ -183,6 +183,15 @@ fn a_unet_with_a_plain_middle_and_one_without() {
     }
 }
 
+/// Of the real size, with random weights: `tests/reference/full_size.py` says how the folder is made.
+#[test]
+#[ignore = "its gigabytes are made by hand"]
+fn a_unet_of_full_size() {
+    let folder = PathBuf::from(std::env::var("EASEL_FULL_SIZE").unwrap());
+    let reference = Reference::read(&folder.join("reference.safetensors"));
+    check_unet(&folder, &reference);
+}
+
 #[test]
 fn a_vae_with_attention() {
     let (folder, reference) = tiny("vae_attention");
