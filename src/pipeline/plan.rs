@@ -190,10 +190,9 @@ impl GenerationPlan {
     ) -> Result<()> {
         let is_template = self.template.is_some() || self.negative_template.is_some();
         let different = if is_template { self.seeds.len() } else { 1 };
-        let seeds = self.seeds.iter().take(different);
-        self.pictures = seeds
-            .map(|seed| {
-                let drawn = PicturePrompts::draw(request, *seed, lists)?;
+        self.pictures = (0..different)
+            .map(|index| {
+                let drawn = PicturePrompts::draw(request, self.prompt_seed(index), lists)?;
                 let loras = loras(&drawn.prompt)?;
                 Ok(PicturePrompts { loras, ..drawn })
             })
@@ -223,6 +222,15 @@ impl GenerationPlan {
     pub fn seed(&self, index: usize) -> (u64, Seeding) {
         let first = self.seeds.first().copied().unwrap_or_default();
         self.seeding.of_picture(first, index as u32)
+    }
+
+    /// What picture `index` draws its words with: ComfyUI's pictures share a seed, so their places count.
+    fn prompt_seed(&self, index: usize) -> u64 {
+        let (seed, seeding) = self.seed(index);
+        match seeding.mode {
+            SeedMode::ComfyUi => seed.wrapping_add(u64::from(seeding.batch_index.unwrap_or(0))),
+            _ => seed,
+        }
     }
 
     /// The pictures drawn together, as ranges of indices into `seeds`.
