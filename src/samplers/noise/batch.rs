@@ -1,7 +1,7 @@
 //! Noise of a whole batch from one seed: ComfyUI's.
 //!
-//! The noise that a drawing begins with is drawn on the CPU, one picture of the batch after another from
-//! one generator; what samplers add on the way is drawn where ComfyUI computes, here as on an NVIDIA
+//! The noise that a drawing begins with is drawn on the CPU, as one tensor of the whole batch; each
+//! picture is taken for its last one, which only counts where torch draws that tensor's end anew; what samplers add on the way is drawn where ComfyUI computes, here as on an NVIDIA
 //! card. Either way a picture's part follows from its place in the batch, and the others need not be
 //! drawn. Source: ComfyUI 0.3 `comfy/sample.py` (`prepare_noise`), `comfy/k_diffusion/sampling.py`
 //! (`default_noise_sampler`, `BrownianTreeNoiseSampler` with `cpu=True`).
@@ -54,11 +54,7 @@ impl BatchNoise {
 
 impl Picture {
     fn first(&self, count: usize) -> Vec<f32> {
-        let mut stream = Stream::new(self.seed);
-        for _ in 0..self.index {
-            stream.skip(count);
-        }
-        stream.randn(count)
+        Stream::new(self.seed).randn_end(self.index * count, count)
     }
 
     fn later(&mut self, count: usize) -> Vec<f32> {
