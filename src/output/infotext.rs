@@ -5,19 +5,21 @@
 //! (`parse_generation_parameters`, `quote`, `unquote`) and `modules/processing.py`
 //! (`create_infotext`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{hashes, names};
 use crate::request::{
-    EMPHASES, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
-    PictureSettings, Recipe, RefinerChoice, SEED_MODES, SamplerId, ScheduleId, SeedMode, Seeding,
-    Tuning,
+    EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice, MOST_NOTES, NamedFile,
+    NamedFiles, PictureSettings, Recipe, RefinerChoice, SEED_MODES, SamplerId, ScheduleId,
+    SeedMode, Seeding, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
 const FEWEST_SETTINGS: usize = 3;
 /// Of Civitai's files that a text names, more are not told of.
 const MOST_RESOURCES: usize = 30;
+/// Of the LoRAs whose hashes a text names, more are not looked at.
+const MOST_LORAS: usize = 1000;
 const NEGATIVE_PROMPT: &str = "Negative prompt:";
 /// What `Version` begins with.
 const EASEL: &str = "Easel";
@@ -592,6 +594,11 @@ impl Reading {
         }
     }
 
+    /// Whether noise and brackets are ComfyUI's, as `programs` reads its graphs and Fooocus's records.
+    fn draws_like_comfyui(&self) -> bool {
+        matches!(self.program, "ComfyUI" | "Fooocus")
+    }
+
     fn is_ours(&self) -> bool {
         self.program == "Easel"
     }
@@ -628,6 +635,8 @@ impl Reading {
             Some(info) => info.id,
             None if cpu && easel => SeedMode::Diffusers,
             None if cpu => SeedMode::A1111Cpu,
+            None if values.get(RNG).is_some() => SeedMode::A1111,
+            None if self.draws_like_comfyui() => SeedMode::ComfyUi,
             None => SeedMode::A1111,
         };
         let strength: Option<f64> = self.number(values, "Variation seed strength");
@@ -704,7 +713,7 @@ impl Reading {
         let named = hashes
             .iter()
             .filter_map(|(key, hash)| Some((key.strip_prefix("lora:")?, &**hash)));
-        for (name, hash) in listed.chain(named) {
+        for (name, hash) in listed.chain(named).take(MOST_LORAS) {
             let file = NamedFile::new(name.trim(), Some(hash.trim()));
             if !self.files.loras.contains(&file) {
                 self.files.loras.push(file);
@@ -744,6 +753,9 @@ impl Reading {
 
     fn interpret_emphasis(&mut self, values: &Values<'_>) {
         let Some(name) = values.get(EMPHASIS) else {
+            if self.draws_like_comfyui() {
+                self.request.emphasis = Emphasis::Comfyui;
+            }
             return;
         };
         match EMPHASES
@@ -769,16 +781,20 @@ impl Reading {
     }
 
     fn note_the_rest(&mut self, values: &Values<'_>) {
-        let mut keys: Vec<&str> = Vec::new();
+        let (mut seen, mut keys) = (BTreeSet::new(), Vec::new());
         for (key, _) in values.0 {
             let known = KNOWN_KEYS.contains(&key.as_str())
                 || TUNING_KEYS.contains(&key.as_str())
                 || SEEDING_KEYS.contains(&key.as_str())
                 || key.starts_with("Hires ");
-            if !known && !keys.contains(&key.as_str()) {
-                keys.push(key);
+            if !known && seen.insert(key) {
+                keys.push(key.as_str());
             }
         }
+        let more = keys.len().saturating_sub(MOST_NOTES);
+        keys.truncate(MOST_NOTES);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        keys.extend(more.as_deref());
         if !keys.is_empty() {
             self.notes.push(format!(
                 "It also names settings that Easel does not have: {}.",
@@ -789,17 +805,15 @@ impl Reading {
 
     /// `<hypernet:name:weight>` in the prompt. LoRAs are applied.
     fn note_hypernetworks(&mut self, prompt: &str) {
-        for tag in prompt.split('<').skip(1) {
-            let Some((tag, _)) = tag.split_once('>') else {
-                continue;
-            };
-            let mut words = tag.split(':');
-            if let (Some("hypernet"), Some(name)) = (words.next(), words.next()) {
-                self.notes.push(format!(
-                    "The prompt names the hypernetwork {name}, which Easel does not apply."
-                ));
-            }
-        }
+        let tags = prompt.split('<').skip(1);
+        let named = tags.filter_map(|tag| {
+            let mut words = tag.split_once('>')?.0.split(':');
+            words.next().filter(|word| *word == "hypernet")?;
+            words.next()
+        });
+        self.notes.extend(named.take(MOST_NOTES).map(|name| {
+            format!("The prompt names the hypernetwork {name}, which Easel does not apply.")
+        }));
     }
 }
 
@@ -811,7 +825,6 @@ fn parse_size(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Emphasis;
 
     fn pairs(line: &str) -> Vec<(String, String)> {
         settings(line)
@@ -968,6 +981,9 @@ mod tests {
             ("RNG: CPU, Version: v1.10.1", SeedMode::A1111Cpu),
             ("RNG: CPU, Version: Easel 0.1.0", SeedMode::Diffusers),
             ("Version: Easel 0.1.0", SeedMode::A1111),
+            ("Version: ComfyUI", SeedMode::ComfyUi),
+            ("Version: Fooocus v2.5.5", SeedMode::ComfyUi),
+            ("RNG: NV, Version: ComfyUI", SeedMode::A1111),
             (
                 "RNG: CPU, Seed mode: a1111_cpu, Version: Easel 0.1.0",
                 SeedMode::A1111Cpu,

@@ -28,6 +28,9 @@ const OTHER_SCHEDULES: &[(&str, ScheduleId)] = &[
     ("ayssdxl", ScheduleId::AlignYourStepsXl),
 ];
 
+/// Longer names are nobody's; a hostile text's could take minutes to compare.
+const LONGEST_NAME: usize = 64;
+
 /// The letters by which names are compared: `DPM++ 2M`, `dpm++2m`, `dpmpp_2m` are one name.
 fn letters(name: &str) -> String {
     name.replace("++", "pp")
@@ -45,6 +48,9 @@ pub fn same(a: &str, b: &str) -> bool {
 /// The sampler of this name, and the schedule where the name holds that too (`DPM++ 2M Karras`,
 /// `dpmpp_2m_k`). `None`: Easel does not have it.
 pub fn sampler(name: &str) -> Option<(SamplerId, Option<ScheduleId>)> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let name = letters(name);
     // ComfyUI draws the noise of `..._gpu` elsewhere; k-diffusion's samplers are often called `k_...`.
     let name = name.strip_suffix("gpu").unwrap_or(&name);
@@ -188,6 +194,7 @@ mod tests {
             "k",
             "Karras",
             "DPM++ SDE Substep",
+            &format!("Euler a{}", " ".repeat(LONGEST_NAME)),
         ] {
             assert_eq!(sampler(name), None, "{name}");
         }

@@ -24,6 +24,9 @@ pub struct Recipe {
 /// How the note begins of a picture that Easel drew with a model that is no longer there.
 pub const MODEL_LAY_AT: &str = "Its model lay at";
 
+/// More notes help nobody; a hostile picture could ask for thousands.
+pub const MOST_NOTES: usize = 30;
+
 /// The files that a picture of another program, or of another machine, names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamedFiles {

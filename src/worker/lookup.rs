@@ -3,8 +3,15 @@
 //! A model is known by its hash, where both are known, else by its name; a VAE and LoRAs by their names,
 //! as prompts call them. What is not here is noted.
 
+use std::collections::BTreeSet;
+
 use crate::prompt::networks;
-use crate::request::{AddOn, AddOnKind, MODEL_LAY_AT, ModelCard, NamedFile, Recipe, RefinerChoice};
+use crate::request::{
+    AddOn, AddOnKind, MODEL_LAY_AT, MOST_NOTES, ModelCard, NamedFile, Recipe, RefinerChoice,
+};
+
+/// Of a prompt's LoRAs, more are not looked for: the window waits meanwhile.
+const MOST_LORAS: usize = 1000;
 
 /// Puts the model and the VAE that `recipe` names into its request, where they are among `models` and
 /// `add_ons`, and notes what is not there, LoRAs of its prompt too.
@@ -24,14 +31,19 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
             )),
         }
     }
-    for lora in networks::loras(&recipe.request.prompt) {
-        if add_on(add_ons, AddOnKind::Lora, &lora.name).is_none() {
-            let name = lora.name;
-            recipe.notes.push(format!(
-                "Its prompt names the LoRA {name}, which is in none of the model folders: put its file there, or take <lora:{name}> out."
-            ));
-        }
-    }
+    let mut seen = BTreeSet::new();
+    let loras = networks::loras(&recipe.request.prompt).into_iter();
+    let different = loras.filter(|lora| seen.insert(lora.name.clone()));
+    let missing = different
+        .take(MOST_LORAS)
+        .filter(|lora| add_on(add_ons, AddOnKind::Lora, &lora.name).is_none());
+    let notes = missing.take(MOST_NOTES).map(|lora| {
+        let name = lora.name;
+        format!(
+            "Its prompt names the LoRA {name}, which is in none of the model folders: put its file there, or take <lora:{name}> out."
+        )
+    });
+    recipe.notes.extend(notes);
 }
 
 fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {

@@ -94,10 +94,9 @@ fn is_sampler(node: &Node) -> bool {
 /// Of all samplers that lead to an end of the graph, each is asked whether another lies behind it.
 fn samplers(graph: &Graph) -> Samplers<'_> {
     let ends = graph.ends();
-    let leading: BTreeSet<&str> = ends
-        .iter()
-        .take(MOST_SAMPLERS)
-        .flat_map(|end| graph.upstream(end))
+    let leading: BTreeSet<&str> = graph
+        .upstream(&ends)
+        .into_iter()
         .map(|node| node.id.as_str())
         .collect();
     let mut all = graph.nodes();
@@ -108,7 +107,7 @@ fn samplers(graph: &Graph) -> Samplers<'_> {
     all.truncate(MOST_SAMPLERS);
     let (later, bases) = all.iter().partition(|node| {
         let latent = graph.source(node, "latent_image");
-        latent.is_some_and(|(latent, _)| graph.upstream(latent).into_iter().any(is_sampler))
+        latent.is_some_and(|(latent, _)| graph.upstream(&[latent]).into_iter().any(is_sampler))
     });
     let mut samplers = Samplers { bases, later };
     if samplers.bases.is_empty() {

@@ -132,10 +132,10 @@ impl Graph {
         None
     }
 
-    /// All nodes that a node is made from, itself first.
-    pub fn upstream<'a>(&'a self, node: &'a Node) -> Vec<&'a Node> {
-        let mut seen = BTreeSet::from([node.id.as_str()]);
-        let mut waiting = VecDeque::from([node]);
+    /// All nodes that these are made from, themselves first.
+    pub fn upstream<'a>(&'a self, nodes: &[&'a Node]) -> Vec<&'a Node> {
+        let mut seen: BTreeSet<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+        let mut waiting: VecDeque<&Node> = nodes.iter().copied().collect();
         let mut found = Vec::new();
         while let Some(node) = waiting.pop_front() {
             found.push(node);

@@ -3,15 +3,13 @@
 
 use crate::output::{infotext, names};
 use crate::request::{
-    GenerationRequest, NamedFile, NamedFiles, Recipe, SamplerId, ScheduleId, SeedMode,
+    GenerationRequest, MOST_NOTES, NamedFile, NamedFiles, Recipe, SamplerId, ScheduleId, SeedMode,
 };
 
 use super::fields::Fields;
 
 /// Longer values are not repeated whole in a note.
 const SHOWN_CHARACTERS: usize = 60;
-/// More notes help nobody; a hostile picture could ask for thousands.
-const MOST_NOTES: usize = 30;
 
 /// What was read so far.
 #[derive(Debug)]
