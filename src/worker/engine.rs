@@ -452,7 +452,7 @@ fn save_enlarged(
     format: PictureFormat,
 ) -> Picture {
     let mut settings = recipe.map_or_else(super::job::unknown_settings, |recipe| {
-        let from_request = || super::job::settings_of_request(&recipe.request);
+        let from_request = || super::job::settings_of_recipe(recipe);
         recipe.settings.clone().unwrap_or_else(from_request)
     });
     settings.output_width_px = pixels.width_px;

@@ -19,8 +19,8 @@ use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, PicturePrompts, Watcher};
 use crate::prompt::networks;
 use crate::request::{
-    AddOnHashes, Arithmetic, Emphasis, GenerationRequest, LoraChoice, PictureHints,
-    PictureSettings, Pixels, SamplerId, ScheduleId, Seeding, Stage, Tuning,
+    AddOnHashes, Arithmetic, Emphasis, LoraChoice, PictureHints, PictureSettings, Pixels, Recipe,
+    SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -146,8 +146,14 @@ pub(super) fn unknown_settings() -> PictureSettings {
 }
 
 /// Settings of a picture that another program drew, as far as it says.
-pub(super) fn settings_of_request(request: &GenerationRequest) -> PictureSettings {
+pub(super) fn settings_of_recipe(recipe: &Recipe) -> PictureSettings {
+    let request = &recipe.request;
+    let model = recipe.files.model.as_ref();
+    let hash = model.and_then(|file| file.hash.as_deref());
     PictureSettings {
+        model_name: model.map(|file| file.name.clone()).unwrap_or_default(),
+        // As much of it as A1111 shows.
+        model_hash: hash.map(|hash| hash.chars().take(10).collect()),
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),
         emphasis: request.emphasis,
@@ -436,5 +442,16 @@ mod tests {
         assert_eq!(pace.secs_for(10), None);
         pace.step();
         assert!(pace.secs_for(10).is_some());
+    }
+
+    #[test]
+    fn an_enlarged_picture_of_another_program_keeps_its_model() {
+        let mut recipe = Recipe::default();
+        assert_eq!(settings_of_recipe(&recipe).model_name, "");
+        let hash = Some("879db523c30d3b90");
+        recipe.files.model = Some(crate::request::NamedFile::new("dreamshaper_8", hash));
+        let settings = settings_of_recipe(&recipe);
+        assert_eq!(settings.model_name, "dreamshaper_8");
+        assert_eq!(settings.model_hash.as_deref(), Some("879db523c3"));
     }
 }
