@@ -311,13 +311,9 @@ fn a_graph_that_draws_over_a_picture_or_hands_on_to_a_refiner_says_so() {
     );
     assert_eq!(recipe.request.schedule, Some(ScheduleId::Normal));
     assert_eq!(model(&recipe), "dreamshaper_8");
-    assert_notes(
-        &recipe,
-        &[
-            "from step 0 to 20 of 25",
-            "a second pass by the model refiner,",
-        ],
-    );
+    let refiner = NamedFile::new("refiner.safetensors", None);
+    assert_eq!(recipe.files.refiner, Some((refiner, 0.8)));
+    assert_notes(&recipe, &["from step 0 to 20 of 25"]);
 }
 
 #[test]
@@ -524,6 +520,7 @@ fn swarmui_s_record_is_read_from_every_format() {
             "seed": 1234, "steps": 20, "cfgscale": 7.0, "aspectratio": "Custom", "width": 512,
             "height": 768, "sampler": "dpmpp_2m", "scheduler": "karras", "clipstopatlayer": -2,
             "loras": ["style/ink"], "loraweights": ["0.8"], "controlnetmodel": "canny",
+            "refinermodel": "refiner", "refinermethod": "StepSwap", "refinercontrolpercentage": 0.25,
             "freeuapplyto": "Both", "automaticvae": true, "swarm_version": "0.9.5.0"},
         "sui_extra_data": {"date": "2025-01-01", "generation_time": "1.00 (prep) and 2.00 (gen) seconds"},
         "sui_models": [{"name": "SD1/dreamshaper_8.safetensors", "param": "model", "hash": "0x00"}]
@@ -547,6 +544,8 @@ fn swarmui_s_record_is_read_from_every_format() {
             (model(&recipe).as_str(), recipe.program.as_str()),
             ("dreamshaper_8", "SwarmUI")
         );
+        let refiner = NamedFile::new("refiner", None);
+        assert_eq!(recipe.files.refiner, Some((refiner, 0.75)));
         assert_notes(
             &recipe,
             &["the ControlNet canny", "freeuapplyto", "<segment:face>"],
@@ -625,10 +624,9 @@ fn fooocus_s_record_is_read_from_every_format_and_version() {
         recipe.request,
         request(ComfyUi, "a fox <lora:ink:0.5>", "blurry")
     );
-    assert_notes(
-        &recipe,
-        &["the refiner refiner.safetensors", "sharpness and guidance"],
-    );
+    let refiner = NamedFile::new("refiner", None);
+    assert_eq!(recipe.files.refiner, Some((refiner, 0.8)));
+    assert_notes(&recipe, &["sharpness and guidance"]);
 }
 
 // --- Draw Things, NovelAI ---

@@ -151,7 +151,9 @@ fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
             .iter()
             .map(|hash| ("Model hash", hash.clone())),
     );
-    fields.push(("Model", settings.model_name.clone()));
+    if !settings.model_name.is_empty() {
+        fields.push(("Model", settings.model_name.clone()));
+    }
     if let Some(vae) = &settings.vae_path {
         let name = vae.file_name().unwrap_or(vae.as_os_str());
         fields.push(("VAE", name.to_string_lossy().into_owned()));
@@ -461,7 +463,6 @@ const KNOWN_KEYS: &[&str] = &[
     "VAE hash",
     REFINER,
     REFINER_START,
-    "Refiner switch by sampling steps",
     "Batch size",
     "Postprocess upscale by",
     "Postprocess upscaler",

@@ -291,12 +291,24 @@ impl<'g> Reader<'g> {
             .map_or(first, |(guider, _)| guider);
         match model {
             Some(model) if Some(&model) != model_of(first_words).as_ref() => {
-                let name = NamedFile::new(&model, None).name;
-                self.sheet
-                    .lacks(format!("a second pass by the model {name}"));
+                if let Some(start) = self.taken_over_at(node) {
+                    self.sheet.refiner(&model, None, Some(start));
+                } else {
+                    let name = NamedFile::new(&model, None).name;
+                    self.sheet
+                        .lacks(format!("a second pass by the model {name}"));
+                }
             }
             _ => self.sheet.second_pass(),
         }
+    }
+
+    /// Of a `KSamplerAdvanced` that draws the last steps: the share of the steps before it.
+    fn taken_over_at(&mut self, node: &Node) -> Option<f64> {
+        let begin: u32 = self.number(node, "start_at_step")?;
+        let steps: u32 = self.number(node, "steps")?;
+        let handed_over = begin > 0 && begin < steps && self.sheet.request.steps == Some(steps);
+        handed_over.then(|| f64::from(begin) / f64::from(steps))
     }
 
     fn may_go_deeper(&mut self, depth: usize) -> bool {

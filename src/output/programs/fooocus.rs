@@ -152,7 +152,8 @@ fn loras(sheet: &mut Sheet, record: &Fields<'_>) {
 fn lacking(sheet: &mut Sheet, record: &Fields<'_>) {
     let refiner = said(record, "refiner_model", "Refiner Model");
     if let Some(name) = refiner.filter(|name| !matches!(&**name, "" | "None")) {
-        sheet.lacks(format!("the refiner {name}"));
+        let switch = either(sheet, record, "refiner_switch", "Refiner Switch");
+        sheet.refiner(&name, record.text("refiner_model_hash"), switch);
     }
     let own = [
         "sharpness",

@@ -3,7 +3,8 @@
 
 use crate::output::{infotext, names};
 use crate::request::{
-    GenerationRequest, MOST_NOTES, NamedFile, NamedFiles, Recipe, SamplerId, ScheduleId, SeedMode,
+    GenerationRequest, MOST_NOTES, NamedFile, NamedFiles, Recipe, RefinerChoice, SamplerId,
+    ScheduleId, SeedMode,
 };
 
 use super::fields::Fields;
@@ -115,6 +116,13 @@ impl Sheet {
         if !file.name.is_empty() || file.hash.is_some() {
             self.files.model = Some(file);
         }
+    }
+
+    /// The model that drew from `start` of the noise on.
+    pub fn refiner(&mut self, name: &str, hash: Option<&str>, start: Option<f64>) {
+        let file = NamedFile::new(name, hash);
+        let start = start.filter(|start| (0.0..=1.0).contains(start));
+        self.files.refiner = Some((file, start.unwrap_or(RefinerChoice::START)));
     }
 
     /// A VAE in place of the model's own; the names that mean none say nothing.

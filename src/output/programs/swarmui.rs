@@ -94,7 +94,6 @@ fn lacking(sheet: &mut Sheet, record: &Fields<'_>) {
     let names = [
         ("controlnetmodel", "the ControlNet"),
         ("controlnettwomodel", "the ControlNet"),
-        ("refinermodel", "the refiner"),
         ("ipadaptermodel", "the IP adapter"),
     ];
     for (key, what) in names {
@@ -105,9 +104,24 @@ fn lacking(sheet: &mut Sheet, record: &Fields<'_>) {
             sheet.lacks(format!("{what} {name}"));
         }
     }
+    refiner(sheet, record);
     let upscale: Option<f64> = sheet.number(record, "refinerupscale");
     if upscale.is_some_and(|factor| factor > 1.0) {
         sheet.second_pass();
+    }
+}
+
+/// `StepSwap` hands the last steps over; any other way the refiner draws over the finished picture.
+fn refiner(sheet: &mut Sheet, record: &Fields<'_>) {
+    let share: Option<f64> = sheet.number(record, "refinercontrolpercentage");
+    let method = record.text("refinermethod");
+    let none = |name: &&str| !matches!(*name, "" | "None" | "none" | "(Use Base)");
+    let Some(name) = record.text("refinermodel").filter(none) else {
+        return;
+    };
+    match method.map(str::to_ascii_lowercase).as_deref() {
+        Some("stepswap") => sheet.refiner(name, None, Some(1.0 - share.unwrap_or(0.2))),
+        _ => sheet.lacks(format!("a second pass by the model {name}")),
     }
 }
 
