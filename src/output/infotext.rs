@@ -967,6 +967,16 @@ mod tests {
     }
 
     #[test]
+    fn of_a_hostile_text_a_bounded_part_is_told() {
+        let keys: Vec<String> = (0..100_000).map(|i| format!("K{i:06}: 1")).collect();
+        let tags = "<hypernet:x:1>".repeat(1000);
+        let reading = read(&format!("{tags}\nSteps: 1, {}", keys.join(", ")));
+        assert_eq!(reading.notes.len(), MOST_NOTES + 1);
+        let last = reading.notes.last().unwrap();
+        assert!(last.ends_with("K000029, and 99970 more."), "{last}");
+    }
+
+    #[test]
     fn whose_noise_it_was_is_read_from_what_each_program_writes() {
         let seeding = |settings: &str| {
             let reading = read(&format!(

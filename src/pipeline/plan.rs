@@ -192,7 +192,7 @@ impl GenerationPlan {
         let different = if is_template { self.seeds.len() } else { 1 };
         self.pictures = (0..different)
             .map(|index| {
-                let drawn = PicturePrompts::draw(request, self.prompt_seed(index), lists)?;
+                let drawn = PicturePrompts::draw(request, prompt_seed(self.seed(index)), lists)?;
                 let loras = loras(&drawn.prompt)?;
                 Ok(PicturePrompts { loras, ..drawn })
             })
@@ -222,15 +222,6 @@ impl GenerationPlan {
     pub fn seed(&self, index: usize) -> (u64, Seeding) {
         let first = self.seeds.first().copied().unwrap_or_default();
         self.seeding.of_picture(first, index as u32)
-    }
-
-    /// What picture `index` draws its words with: ComfyUI's pictures share a seed, so their places count.
-    fn prompt_seed(&self, index: usize) -> u64 {
-        let (seed, seeding) = self.seed(index);
-        match seeding.mode {
-            SeedMode::ComfyUi => seed.wrapping_add(u64::from(seeding.batch_index.unwrap_or(0))),
-            _ => seed,
-        }
     }
 
     /// The pictures drawn together, as ranges of indices into `seeds`.
@@ -319,6 +310,14 @@ fn side(name: &str, asked: Option<u32>, default: u32, factor: u32) -> Result<u32
         "The {name} must be a multiple of {factor} and at most {largest}; {px} was asked for, \
          {nearest} would do"
     )))
+}
+
+/// What a picture draws its words with: ComfyUI's pictures share a seed, so their places count.
+fn prompt_seed((seed, seeding): (u64, Seeding)) -> u64 {
+    match seeding.mode {
+        SeedMode::ComfyUi => seed.wrapping_add(u64::from(seeding.batch_index.unwrap_or(0))),
+        _ => seed,
+    }
 }
 
 /// One a picture.
@@ -420,5 +419,17 @@ mod tests {
         assert_eq!(seeds(Some(7), plain, 3), [7, 8, 9]);
         assert_eq!(seeds(Some(u64::MAX), plain, 2), [u64::MAX, 0]);
         assert_ne!(seeds(None, plain, 1), seeds(None, plain, 1));
+    }
+
+    #[test]
+    fn the_pictures_of_every_seed_mode_draw_words_of_their_own() {
+        for info in crate::request::SEED_MODES {
+            let seeding = Seeding {
+                mode: info.id,
+                ..Seeding::default()
+            };
+            let words = |index| prompt_seed(seeding.of_picture(7, index));
+            assert_eq!([0, 1, 2].map(words), [7, 8, 9], "{}", info.name);
+        }
     }
 }
