@@ -356,11 +356,13 @@ impl App {
     /// What draws the current picture again, on the device that is chosen now.
     fn current_request(&self) -> Option<GenerationRequest> {
         let current = self.state.current()?;
-        match (current.settings, current.recipe) {
-            (Some(settings), _) => Some(self.request_here(settings.to_request(), true)),
-            (None, Some(recipe)) => Some(self.request_here(recipe.request.clone(), false)),
-            (None, None) => None,
-        }
+        let ours = current.settings.is_some();
+        // The recipe knows where the model lies now.
+        let request = match (current.recipe, current.settings) {
+            (Some(recipe), _) => recipe.request.clone(),
+            (None, settings) => settings?.to_request(),
+        };
+        Some(self.request_here(request, ours))
     }
 
     /// A picture's request with what belongs to this machine: the device and how it

@@ -29,11 +29,27 @@ pub fn tags(prompt: &str) -> Vec<Tag> {
         .collect()
 }
 
-/// Gives a LoRA another weight.
+/// Gives a LoRA another weight in the UNet, and in the text encoder where that has none of its own.
 pub fn set_weight(prompt: &mut String, tag: &Tag, weight: f64) {
     // Two digits: a slider's arithmetic leaves more.
-    let weight = (weight * 100.0).round() / 100.0;
-    prompt.replace_range(tag.range.clone(), &written(&tag.name, weight));
+    let weight = ((weight * 100.0).round() / 100.0).to_string();
+    let inside = tag.range.start + 1..tag.range.end.saturating_sub(1);
+    let Some(text) = prompt.get(inside.clone()) else {
+        return;
+    };
+    let mut words: Vec<String> = text.split(':').map(str::to_owned).collect();
+    let named = |word: &String| word.split_once('=').map(|(name, _)| name == networks::UNET);
+    let by_name = words.iter().position(|word| named(word) == Some(true));
+    let by_place = (2..words.len()).filter(|index| words.get(*index).and_then(named).is_none());
+    let (place, word) = match (by_name, by_place.take(2).last()) {
+        (Some(place), _) => (place, format!("{}={weight}", networks::UNET)),
+        (None, place) => (place.unwrap_or(words.len()), weight),
+    };
+    match words.get_mut(place) {
+        Some(old) => *old = word,
+        None => words.push(word),
+    }
+    prompt.replace_range(inside, &words.join(":"));
 }
 
 /// Takes a LoRA out, with the space or comma that kept it from its neighbour.
@@ -109,11 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn the_weight_of_the_network_is_shown_and_set_for_both() {
-        let mut prompt = "<lora:a:0.2:0.9>".to_owned();
-        let tag = tags(&prompt).remove(0);
-        assert_eq!(tag.weight, 0.9);
-        set_weight(&mut prompt, &tag, 0.5);
-        assert_eq!(prompt, "<lora:a:0.5>");
+    fn the_weight_of_the_network_is_shown_and_set_and_the_rest_stays() {
+        for (before, shown, after) in [
+            ("x <lora:a:0.2:0.9> y", 0.9, "x <lora:a:0.2:0.5> y"),
+            ("<lora:a>", 1.0, "<lora:a:0.5>"),
+            ("<lora:a:0:lbw=X>", 0.0, "<lora:a:0.5:lbw=X>"),
+            ("<lora:a:te=0:unet=1>", 1.0, "<lora:a:te=0:unet=0.5>"),
+        ] {
+            let mut prompt = before.to_owned();
+            let tag = tags(&prompt).remove(0);
+            assert_eq!(tag.weight, shown, "{before}");
+            set_weight(&mut prompt, &tag, 0.5);
+            assert_eq!(prompt, after);
+        }
     }
 }

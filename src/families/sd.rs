@@ -147,6 +147,9 @@ impl StableDiffusion {
     ///
     /// Errors: [`crate::error::Error::AddOn`] where a given file is none.
     pub fn set_embeddings(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<()> {
+        if let Some(refiner) = &mut self.refiner {
+            refiner.set_embeddings(given, found)?;
+        }
         self.conditioner.set_embeddings(given, found)
     }
 

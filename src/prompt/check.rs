@@ -490,11 +490,16 @@ impl Reader<'_> {
             for number in words {
                 let range = at + 1..at + 1 + number.len();
                 at = range.end;
-                let is_number = number.trim().parse::<f64>().is_ok_and(f64::is_finite);
-                if !is_number && !number.contains(['{', '=']) {
-                    let range = range.start..range.end.max(range.start + 1);
+                let (name, value) = number.split_once('=').unwrap_or(("", number));
+                let range = range.start..range.end.max(range.start + 1);
+                if number.contains('{') {
+                    continue;
+                }
+                if !matches!(name, "" | networks::TEXT_ENCODER | networks::UNET) {
+                    self.warn(range, format!("Easel does not know {name}= of a LoRA."));
+                } else if networks::weight(value).is_none() {
                     let message =
-                        format!("\"{number}\" is no weight: a number such as 0.8 belongs here.");
+                        format!("\"{value}\" is no weight: a number such as 0.8 belongs here.");
                     self.warn(range, message);
                 }
             }

@@ -7,7 +7,12 @@ use std::ops::Range;
 
 use super::is_word;
 
-/// A LoRA that a prompt names: `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.8:0.5>`.
+/// What A1111 calls the weights that are given by name: `te=0.5`, `unet=0.8`.
+pub const TEXT_ENCODER: &str = "te";
+pub const UNET: &str = "unet";
+
+/// A LoRA that a prompt names: `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.8:0.5>`,
+/// `<lora:name:te=0.8:unet=0.5>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraTag {
     /// The file's name without its ending.
@@ -66,20 +71,26 @@ fn lora_tag(tag: &str) -> Option<LoraTag> {
         return None;
     }
     let name = words.next()?.to_owned();
-    let mut number = || {
-        words
-            .next()?
-            .trim()
-            .parse::<f64>()
-            .ok()
-            .filter(|n| n.is_finite())
+    let (named, placed): (Vec<&str>, Vec<&str>) = words.partition(|word| word.contains('='));
+    let weight = |place: usize, name: &str| {
+        let named = named
+            .iter()
+            .filter_map(|word| word.split_once('='))
+            .filter(|(known, _)| *known == name)
+            .find_map(|(_, value)| weight(value));
+        named.or_else(|| placed.get(place).and_then(|value| weight(value)))
     };
-    let text_encoder_weight = number().unwrap_or(1.0);
+    let text_encoder_weight = weight(0, TEXT_ENCODER).unwrap_or(1.0);
     Some(LoraTag {
         name,
         text_encoder_weight,
-        unet_weight: number().unwrap_or(text_encoder_weight),
+        unet_weight: weight(1, UNET).unwrap_or(text_encoder_weight),
     })
+}
+
+/// A weight as it is written in a tag.
+pub fn weight(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|n: &f64| n.is_finite())
 }
 
 #[cfg(test)]
@@ -102,6 +113,10 @@ mod tests {
         assert_eq!(
             loras("<lora:a> x <lora:b:0.5> <hypernet:c:1> <lora:d:0.2:-1>"),
             [tag("a", 1.0, 1.0), tag("b", 0.5, 0.5), tag("d", 0.2, -1.0)]
+        );
+        assert_eq!(
+            loras("<lora:a:te=0.5:unet=0.8> <lora:b:unet=0> <lora:c:0.3:lbw=X:0.4>"),
+            [tag("a", 0.5, 0.8), tag("b", 1.0, 0.0), tag("c", 0.3, 0.4)]
         );
     }
 }

@@ -201,19 +201,22 @@ fn write_tensors(conversion: &Conversion, count: &mut Count<'_>) -> Result<()> {
         .zip(0..)
         .map(|(header, index)| (header.name.as_str(), index))
         .collect();
-    write(
-        &conversion.to,
-        &[FORMAT],
-        outlines.collect(),
-        &mut |outline| {
-            let index = places
-                .get(outline.name.as_str())
-                .copied()
-                .unwrap_or_default();
-            count.add(headers.get(index))?;
-            files.read_apart(index, Cut::Whole)
-        },
-    )
+    // What trainers noted: a LoRA's scale, the names and hashes that it is found by.
+    let said = checkpoint::metadata(&conversion.from)?;
+    let notes: Vec<(&str, &str)> = said
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| *name != FORMAT.0)
+        .chain([FORMAT])
+        .collect();
+    write(&conversion.to, &notes, outlines.collect(), &mut |outline| {
+        let index = places
+            .get(outline.name.as_str())
+            .copied()
+            .unwrap_or_default();
+        count.add(headers.get(index))?;
+        files.read_apart(index, Cut::Whole)
+    })
 }
 
 /// diffusers and transformers refuse files that do not say so.

@@ -93,6 +93,9 @@ pub struct Magnitude {
     pub values: Tensor,
     /// One value a column instead of one a row.
     pub of_input: bool,
+    /// A strength is of the whole change, so that 0 is the base (A1111, ComfyUI, LyCORIS), instead of
+    /// what is added before the lengths are set (peft).
+    pub fades: bool,
 }
 
 /// What is added to a layer's weight and bias, in f32, in their shapes.
@@ -123,10 +126,13 @@ impl Change {
         let weight = match &self.weight {
             None => None,
             Some(change) => {
-                let added = change.added(&base)? * strength;
+                let added = change.added(&base)?;
                 Some(match &self.magnitude {
-                    Some(magnitude) => magnitude.stretched(&(&base + added))? - base,
-                    None => added,
+                    Some(magnitude) if magnitude.fades => {
+                        (magnitude.stretched(&(&base + added))? - base) * strength
+                    }
+                    Some(magnitude) => magnitude.stretched(&(&base + added * strength))? - base,
+                    None => added * strength,
                 })
             }
         };
@@ -394,6 +400,7 @@ mod tests {
             magnitude: Some(Magnitude {
                 values: ones(&[4, 1]),
                 of_input: false,
+                fades: true,
             }),
             bias: None,
         };

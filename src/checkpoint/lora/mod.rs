@@ -262,13 +262,20 @@ impl Parts {
 
     fn magnitude(&mut self) -> Option<Magnitude> {
         if let Some(values) = self.take(Role::MagnitudeVector) {
-            let of_input = false;
-            return Some(Magnitude { values, of_input });
+            return Some(Magnitude {
+                values,
+                of_input: false,
+                fades: false,
+            });
         }
         let values = self.take(Role::DoraScale)?;
         // `[out, 1, ...]`; older LyCORIS measured the columns: `[1, in, ...]`.
         let of_input = matches!(values.size().as_slice(), [1, columns, ..] if *columns > 1);
-        Some(Magnitude { values, of_input })
+        Some(Magnitude {
+            values,
+            of_input,
+            fades: true,
+        })
     }
 }
 

@@ -302,14 +302,15 @@ impl ModelFiles {
             ));
         }
         if let VaeKind::Kl(config) = &other.config {
-            // A file without a config says nothing of the scale: it is made for this family.
-            let scaling_factor = match other.path.is_dir() {
-                true => config.scaling_factor,
-                false => self.vae.scaling_factor,
+            // A file without a config says nothing of the scale and of what overflows: it is made for this family.
+            let said = if other.path.is_dir() {
+                config
+            } else {
+                &self.vae
             };
             self.vae = VaeConfig {
-                scaling_factor,
-                force_upcast: self.vae.force_upcast,
+                scaling_factor: said.scaling_factor,
+                force_upcast: said.force_upcast,
                 ..config.clone()
             };
         }
