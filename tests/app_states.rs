@@ -19,7 +19,7 @@ use easel::request::{
     DeviceChoice, GenerationRequest, PictureFormat, SamplerId, SaveTarget, Upscale,
 };
 use easel::worker::message::{
-    Command, Event, Failure, FileCommand, OpenedPicture, Picture, Recipe,
+    Command, Event, Failure, FileCommand, ModelChoice, OpenedPicture, Picture, Recipe,
 };
 use egui::accesskit::Role;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -58,7 +58,7 @@ fn what_is_asked_of_the_worker_at_the_start() {
     ));
     assert!(matches!(
         script.commands().as_slice(),
-        [Command::LoadModel { model: None, .. }]
+        [Command::LoadModel(ModelChoice { model: None, .. })]
     ));
 }
 
@@ -157,7 +157,7 @@ fn values_that_nobody_touched_follow_the_model() {
     let guidance = window.get_by_role_and_label(Role::Slider, "Guidance");
     assert_eq!(guidance.accesskit_node().numeric_value(), Some(7.5));
     assert!(script.commands().iter().any(
-        |command| matches!(command, Command::LoadModel { model, .. } if *model == big_card().path)
+        |command| matches!(command, Command::LoadModel(ModelChoice { model, .. }) if *model == big_card().path)
     ));
     // Typing the model's own value is the same as not having touched it.
     window

@@ -16,7 +16,7 @@ use super::undo::{Draft, Step, changed_end};
 use crate::error::Remedy;
 use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, SaveTarget, new_seed};
 use crate::settings::ThemeChoice;
-use crate::worker::message::{self, Command, FileCommand, JobId, Picture};
+use crate::worker::message::{self, Command, FileCommand, JobId, ModelChoice, Picture};
 
 /// A second Esc within this many seconds clears the queue.
 const TWICE_SECS: f64 = 3.0;
@@ -253,13 +253,9 @@ impl App {
         self.send_file(FileCommand::FindModels { folders });
     }
 
-    pub(super) fn load_model(&mut self, wanted: (Option<PathBuf>, DeviceChoice, DtypeChoice)) {
-        let (model, device, dtype) = wanted.clone();
-        if let Err(error) = self.worker.send(Command::LoadModel {
-            model,
-            device,
-            dtype,
-        }) {
+    pub(super) fn load_model(&mut self, wanted: ModelChoice) {
+        let command = Command::LoadModel(wanted.clone());
+        if let Err(error) = self.worker.send(command) {
             self.state.complain(error.to_string());
         }
         self.asked_model = Some(wanted);

@@ -16,7 +16,9 @@ use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::{ModelCard, RefinerChoice};
 use crate::worker;
-use crate::worker::message::{Event, Failure, FileCommand, JobId, JobPlan, OpenedPicture, Picture};
+use crate::worker::message::{
+    Event, Failure, FileCommand, JobId, JobPlan, ModelChoice, OpenedPicture, Picture,
+};
 
 /// Time a frame may spend on events; what is left waits for the next frame.
 const BUDGET: Duration = Duration::from_millis(4);
@@ -397,7 +399,7 @@ impl App {
     /// Sends what follows from a change of the settings: another model, another folder, other words.
     pub(super) fn follow_settings(&mut self) {
         let request = &self.state.settings.request;
-        let model = (request.model.clone(), request.device, request.dtype);
+        let model = ModelChoice::from(request);
         if self.asked_model.as_ref() != Some(&model) {
             self.load_model(model);
         }
@@ -405,6 +407,11 @@ impl App {
         if self.listed_root.as_ref() != Some(&root) {
             self.send_file(FileCommand::ListHistory { root: root.clone() });
             self.listed_root = Some(root);
+        }
+        let emphasis = self.state.settings.request.emphasis;
+        if self.counted_emphasis != emphasis {
+            self.counted_emphasis = emphasis;
+            (self.state.tokens.counted, self.state.tokens.asked) = (None, None);
         }
         let prompt = &self.state.settings.request.prompt;
         let counted = self
@@ -416,7 +423,11 @@ impl App {
         if !counted && self.state.tokens.asked.is_none() {
             let (model, prompt) = (self.state.settings.request.model.clone(), prompt.clone());
             self.state.tokens.asked = Some(prompt.clone());
-            self.send_file(FileCommand::CountTokens { model, prompt });
+            self.send_file(FileCommand::CountTokens {
+                model,
+                prompt,
+                emphasis,
+            });
         }
     }
 }

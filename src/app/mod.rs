@@ -35,9 +35,10 @@ use self::state::{Dialog, State};
 use self::textures::Textures;
 use self::undo::{Draft, SETTLES_SECS, Undo};
 use crate::error::{Error, Result};
-use crate::request::{DeviceChoice, DtypeChoice};
+use crate::request::Emphasis;
 use crate::settings::{self, Saver, Settings, WindowPlace};
 use crate::worker::Handle;
+use crate::worker::message::ModelChoice;
 
 /// Answers of file dialogs that may wait; more than a person opens.
 const ANSWERS_WAITING: usize = 16;
@@ -66,7 +67,9 @@ pub struct App {
     last_job: u64,
     /// When Esc was pressed last, in egui's seconds.
     escaped_at: Option<f64>,
-    asked_model: Option<(Option<PathBuf>, DeviceChoice, DtypeChoice)>,
+    asked_model: Option<ModelChoice>,
+    /// How weights were read when the tokens were counted.
+    counted_emphasis: Emphasis,
     listed_root: Option<PathBuf>,
     applied: Option<Look>,
     undo: Undo,
@@ -170,6 +173,7 @@ impl App {
             last_job: 0,
             escaped_at: None,
             asked_model: None,
+            counted_emphasis: Emphasis::default(),
             listed_root: None,
             applied: None,
             undo: Undo::default(),

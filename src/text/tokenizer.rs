@@ -152,13 +152,13 @@ impl ClipTokenizer {
     /// prompt with several texts, the longest; of choices, any one.
     ///
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
-    pub fn count(&self, prompt: &str) -> Result<usize> {
+    pub fn count(&self, prompt: &str, emphasis: Emphasis) -> Result<usize> {
         let prompt = template::resolve(prompt, 0, &BTreeMap::new())?;
         let mut longest = 0;
         for part in compose::parts(&networks::without_tags(&prompt)) {
             for phase in schedule::phases(&part.text, COUNTED_STEPS) {
                 let mut count = 0;
-                for piece in pieces(&phase.text, Emphasis::Original) {
+                for piece in pieces(&phase.text, emphasis) {
                     if let Piece::Text { text, .. } = piece {
                         count += self.tokens(&text)?.len();
                     }
@@ -539,7 +539,10 @@ mod tests {
             .iter()
             .map(|chunk| chunk.ids.iter().filter(|id| !markers.contains(id)).count())
             .sum();
-        assert_eq!(inside, tokenizer.count(&prompt).unwrap());
+        assert_eq!(
+            inside,
+            tokenizer.count(&prompt, Emphasis::Original).unwrap()
+        );
         assert!(chunks.len() > 4);
         for chunk in &chunks {
             assert_eq!((chunk.ids.len(), chunk.weights.len()), (32, 32));
@@ -564,12 +567,12 @@ mod tests {
         let tokenizer = ClipTokenizer::from_folder(folder.path(), 32).unwrap();
         let prompt = "cat, dog, owl, fox, ".repeat(5);
         assert_eq!(
-            tokenizer.count("cat").unwrap(),
-            starter().count("cat").unwrap()
+            tokenizer.count("cat", Emphasis::Original).unwrap(),
+            starter().count("cat", Emphasis::Original).unwrap()
         );
         assert_eq!(
-            tokenizer.count(&prompt).unwrap(),
-            starter().count(&prompt).unwrap()
+            tokenizer.count(&prompt, Emphasis::Original).unwrap(),
+            starter().count(&prompt, Emphasis::Original).unwrap()
         );
     }
 

@@ -14,7 +14,7 @@ use super::watch::{LOOK_EVERY, Watched};
 use crate::error::{Error, Result};
 use crate::families::{ClipTokenizer, ModelFiles};
 use crate::output;
-use crate::request::{PictureFormat, SaveTarget};
+use crate::request::{Emphasis, PictureFormat, SaveTarget};
 
 /// Works until the handle is dropped; what a person asked to be written then is still written.
 pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Vec<PathBuf>>) {
@@ -95,10 +95,16 @@ struct TokenCounter {
 
 impl TokenCounter {
     /// What cannot be counted is left unknown: drawing with the model says why.
-    fn count(&mut self, config: &WorkerConfig, model: Option<PathBuf>, prompt: String) -> Event {
+    fn count(
+        &mut self,
+        config: &WorkerConfig,
+        model: Option<PathBuf>,
+        prompt: String,
+        emphasis: Emphasis,
+    ) -> Event {
         let tokens = self
             .tokenizer(config, model)
-            .and_then(|tokenizer| tokenizer.count(&prompt));
+            .and_then(|tokenizer| tokenizer.count(&prompt, emphasis));
         Event::TokensCounted {
             prompt,
             tokens: tokens.inspect_err(|error| log::warn!("{error}")).ok(),
@@ -126,7 +132,11 @@ impl TokenCounter {
 /// `None`: another thread answers.
 fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> Option<Event> {
     Some(match command {
-        FileCommand::CountTokens { model, prompt } => desk.counter.count(config, model, prompt),
+        FileCommand::CountTokens {
+            model,
+            prompt,
+            emphasis,
+        } => desk.counter.count(config, model, prompt, emphasis),
         FileCommand::FindModels { folders } => {
             // The library thread answers; where it is gone, nobody can.
             let _ = desk.searches.send(folders);

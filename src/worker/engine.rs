@@ -17,7 +17,8 @@ use super::handle::Ends;
 use super::hashes::Hashes;
 use super::job::{JobWatcher, Recorder};
 use super::message::{
-    Command, Event, Failure, Job, JobId, JobPlan, LayerTime, LoadedModel, Picture, Progress,
+    Command, Event, Failure, Job, JobId, JobPlan, LayerTime, LoadedModel, ModelChoice, Picture,
+    Progress,
 };
 use super::model_hash::ModelHash;
 use super::wildcards::WildcardFiles;
@@ -86,20 +87,10 @@ impl Engine {
                     source,
                     format,
                 } => self.job(job, |engine| engine.enlarge(job, &source, format)),
-                Command::LoadModel {
-                    model,
-                    device,
-                    dtype,
-                } => {
-                    let asked = GenerationRequest {
-                        model: model.clone(),
-                        device,
-                        dtype,
-                        ..GenerationRequest::default()
-                    };
-                    if let Err(error) = self.guarded(|engine| engine.load(&asked)) {
+                Command::LoadModel(choice) => {
+                    if let Err(error) = self.guarded(|engine| engine.load(&choice)) {
                         self.send(Event::ModelFailed {
-                            model,
+                            model: choice.model,
                             failure: error.into(),
                         });
                     }
@@ -141,7 +132,7 @@ impl Engine {
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
         let _exactly = Exactly::when(request.arithmetic == Arithmetic::Exact);
-        self.load(request)?;
+        self.load(&ModelChoice::from(request))?;
         let refiner = request
             .refiner
             .as_ref()
@@ -280,7 +271,7 @@ impl Engine {
     }
 
     /// Makes sure that the asked model is in memory, as asked.
-    fn load(&mut self, asked: &GenerationRequest) -> Result<()> {
+    fn load(&mut self, asked: &ModelChoice) -> Result<()> {
         let device = device::device(asked.device)?;
         let key = ModelKey {
             path: asked.model.clone(),

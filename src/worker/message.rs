@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Remedy};
 pub use crate::request::Recipe;
 use crate::request::{
-    AddOn, DeviceChoice, DtypeChoice, GenerationRequest, ModelCard, PictureFormat, PictureSettings,
-    Pixels, SaveTarget,
+    AddOn, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, ModelCard, PictureFormat,
+    PictureSettings, Pixels, SaveTarget,
 };
 
 pub use crate::request::Stage;
@@ -29,11 +29,29 @@ pub enum Command {
         format: PictureFormat,
     },
     /// Load a model now, so that the next job starts at once. `None` is the model that ships.
-    LoadModel {
-        model: Option<PathBuf>,
-        device: DeviceChoice,
-        dtype: DtypeChoice,
-    },
+    LoadModel(ModelChoice),
+}
+
+/// A model, what stands in for parts of it, and how it is to be loaded; as in [`GenerationRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelChoice {
+    pub model: Option<PathBuf>,
+    pub unet: Option<PathBuf>,
+    pub vae: Option<PathBuf>,
+    pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
+}
+
+impl From<&GenerationRequest> for ModelChoice {
+    fn from(request: &GenerationRequest) -> Self {
+        Self {
+            model: request.model.clone(),
+            unet: request.unet.clone(),
+            vae: request.vae.clone(),
+            device: request.device,
+            dtype: request.dtype,
+        }
+    }
 }
 
 /// One drawing job.
@@ -96,6 +114,7 @@ pub enum FileCommand {
     CountTokens {
         model: Option<PathBuf>,
         prompt: String,
+        emphasis: Emphasis,
     },
 }
 

@@ -233,7 +233,7 @@ impl Script {
             .into_iter()
             .filter_map(|command| match command {
                 Command::Generate(job) => Some(job),
-                Command::Enlarge { .. } | Command::LoadModel { .. } => None,
+                Command::Enlarge { .. } | Command::LoadModel(_) => None,
             })
             .collect()
     }
