@@ -364,6 +364,25 @@ fn a_unet_alone_says_what_it_lacks_and_draws_with_the_rest_of_another_model() {
     };
     convert(&asked, &mut |_| Ok(())).unwrap();
     assert_same_model(&whole, &ModelFiles::open(&made).unwrap());
+    // What it was trained on comes with it, and goes into what is written.
+    let mut marked = with_prefix;
+    let mark = || Tensor::zeros([1], (Kind::Float, tch::Device::Cpu));
+    marked.extend(["v_pred", "ztsnr"].map(|name| (name.to_owned(), mark())));
+    Tensor::write_safetensors(&marked, place("marked.safetensors")).unwrap();
+    let written = place("written");
+    let asked = Conversion {
+        unet: Some(place("marked.safetensors")),
+        ..conversion(&base, &written)
+    };
+    convert(&asked, &mut |_| Ok(())).unwrap();
+    let base = ModelFiles::open(&base).unwrap();
+    for model in [
+        base.with_unet(&place("marked.safetensors")).unwrap(),
+        ModelFiles::open(&written).unwrap(),
+    ] {
+        assert_eq!(model.scheduler.prediction_type.name(), "v_prediction");
+        assert!(model.scheduler.rescale_betas_zero_snr);
+    }
     let (_, xl) = checkpoint("xl/sdxl", &tempfile::tempdir().unwrap().keep());
     let misfit = ModelFiles::open(&xl)
         .unwrap()

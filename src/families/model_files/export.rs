@@ -301,14 +301,22 @@ impl ModelFiles {
     }
 
     fn scheduler_json(&self) -> Result<Value> {
-        match &self.layout {
-            Layout::Folder => value(&self.path.join("scheduler/scheduler_config.json")),
+        let mut config = match &self.layout {
+            Layout::Folder => value(&self.path.join("scheduler/scheduler_config.json"))?,
             Layout::SingleFile(single) => {
                 let mut config = single.scheduler_json();
                 config["_diffusers_version"] = json!(DIFFUSERS);
-                Ok(config)
+                config
+            }
+        };
+        if let Some(unet) = &self.other_unet {
+            config["prediction_type"] = json!(self.scheduler.prediction_type.name());
+            if unet.training.zero_snr {
+                config["rescale_betas_zero_snr"] = json!(true);
+                config["timestep_spacing"] = json!("trailing");
             }
         }
+        Ok(config)
     }
 
     fn config_json(&self, part: Part) -> Result<Value> {

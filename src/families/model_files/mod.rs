@@ -30,7 +30,7 @@ use crate::models::layers::Weights;
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
 use crate::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use crate::request::{ModelCard, ModelDefaults, SamplerId, ScheduleId};
-use crate::schedule::SchedulerConfig;
+use crate::schedule::{SchedulerConfig, TimestepSpacing};
 use crate::text::clip::{CLIPTextModel, ClipConfig};
 use crate::text::tokenizer::ClipTokenizer;
 
@@ -274,6 +274,14 @@ impl ModelFiles {
             other.draws_as(self.unet.sample_size);
         }
         self.unet = other.config.clone();
+        // What it does not say is as with the rest of the model.
+        if let Some(prediction) = other.training.prediction {
+            self.scheduler.prediction_type = prediction;
+        }
+        if other.training.zero_snr {
+            self.scheduler.rescale_betas_zero_snr = true;
+            self.scheduler.timestep_spacing = Some(TimestepSpacing::Trailing);
+        }
         self.other_unet = Some(other);
         self.check_parts_fit().map_err(|error| match error {
             Error::Model { why, .. } => {

@@ -530,18 +530,45 @@ pub(super) fn generation_of_unet(cross_attention_dim: Option<i64>, added: bool) 
     }
 }
 
-/// What the UNet predicts. Of the file `NAME.yaml` beside it, which A1111 reads too; of a marker
-/// among the tensors; of the file's own note (ModelSpec 1.0, which kohya's trainers write); else what diffusers takes: v for Stable Diffusion 2, the noise for the others.
+/// What a file says of how its UNet was trained.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Training {
+    /// `None`: nothing.
+    pub prediction: Option<PredictionType>,
+    /// On betas that end at a signal of zero (`ztsnr`).
+    pub zero_snr: bool,
+}
+
+/// `stored`: as the file names them.
+pub(super) fn training(file: &Path, stored: &[TensorHeader]) -> Result<Training> {
+    Ok(Training {
+        prediction: prediction_said(file, stored)?,
+        zero_snr: is_marked(stored, "ztsnr"),
+    })
+}
+
+/// What the UNet predicts: what is said, else what diffusers takes: v for Stable Diffusion 2, the noise
+/// for the others.
 fn prediction(
     file: &Path,
     generation: Generation,
     stored: &[TensorHeader],
 ) -> Result<PredictionType> {
+    let usual = match generation {
+        Generation::Two => PredictionType::VPrediction,
+        _ => PredictionType::Epsilon,
+    };
+    Ok(prediction_said(file, stored)?.unwrap_or(usual))
+}
+
+/// Of the file `NAME.yaml` beside it, which A1111 reads too; of a marker among the tensors; of the file's
+/// own note (ModelSpec 1.0, which kohya's trainers write).
+fn prediction_said(file: &Path, stored: &[TensorHeader]) -> Result<Option<PredictionType>> {
     if let Some(said) = prediction_of_yaml(&file.with_extension("yaml"))? {
-        return Ok(said);
+        return Ok(Some(said));
     }
     if is_marked(stored, "v_pred") {
-        return Ok(PredictionType::VPrediction);
+        return Ok(Some(PredictionType::VPrediction));
     }
     // A file that is still to be written has no notes.
     let notes = match file.is_file() {
@@ -549,11 +576,10 @@ fn prediction(
         false => BTreeMap::new(),
     };
     Ok(match notes.get(PREDICTION_NOTE).map(String::as_str) {
-        Some("epsilon") => PredictionType::Epsilon,
-        Some("v" | "v_prediction") => PredictionType::VPrediction,
-        Some("sample") => PredictionType::Sample,
-        _ if generation == Generation::Two => PredictionType::VPrediction,
-        _ => PredictionType::Epsilon,
+        Some("epsilon") => Some(PredictionType::Epsilon),
+        Some("v" | "v_prediction") => Some(PredictionType::VPrediction),
+        Some("sample") => Some(PredictionType::Sample),
+        _ => None,
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::ldm::{self, LdmNames, Meaning};
-use super::single_file::{SingleFile, cut, generation_of_unet};
+use super::single_file::{SingleFile, Training, cut, generation_of_unet, training};
 use crate::checkpoint::{self, Piece, TensorHeader};
 use crate::error::{Error, Result};
 use crate::families::Part;
@@ -23,6 +23,7 @@ pub(super) struct UnetFiles {
     pub files: Vec<PathBuf>,
     /// Under diffusers' names.
     pub headers: Vec<TensorHeader>,
+    pub training: Training,
     names: Names,
 }
 
@@ -55,6 +56,7 @@ impl UnetFiles {
             json: super::from_json(&config)?,
             headers: checkpoint::headers(&files)?,
             files,
+            training: Training::default(),
             names: Names::Diffusers,
         })
     }
@@ -83,12 +85,14 @@ impl UnetFiles {
             })
             .collect();
         let json = json_of(path, &headers)?;
+        let training = training(path, &stored)?;
         Ok(Self {
             path: path.to_path_buf(),
             config: UNetConfig::parse(path, json.to_string().as_bytes())?,
             json,
             files,
             headers,
+            training,
             names,
         })
     }
