@@ -10,7 +10,7 @@
 //!
 //! [`read`] looks at the whole of it at once, for people who type:
 //!
-//! ```no_run
+//! ```no_run,standalone_crate
 //! use easel::prompt::{Known, SpanKind, read};
 //! use easel::request::Emphasis;
 //!
