@@ -1,8 +1,11 @@
-//! Writing files so that a crash or a full disk never leaves half of one.
+//! Writing files so that a crash or a full disk never leaves half of one, hashing them, and telling
+//! whether one has changed.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
+use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
@@ -124,6 +127,71 @@ fn claim_and_persist(file: NamedTempFile, path: &Path) -> std::io::Result<bool> 
     }
     file.persist(path).map_err(|error| error.error)?;
     Ok(true)
+}
+
+/// What changes when a file, or one of the files of a folder, does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Print {
+    /// Of a folder the sum over its files, of the times too: any of them may be exchanged for an older one.
+    size_bytes: u64,
+    modified_ns: u64,
+}
+
+impl Print {
+    /// Of a file, or of the files in a folder and in those directly in it, as models have them.
+    ///
+    /// Errors: [`Error::Io`] ("Reading") with the path.
+    pub fn of(path: &Path) -> Result<Self> {
+        let metadata =
+            std::fs::metadata(path).map_err(|source| Error::io("Reading", path, source))?;
+        if !metadata.is_dir() {
+            return Ok(Self::of_file(&metadata));
+        }
+        let mut sum = Self {
+            size_bytes: 0,
+            modified_ns: 0,
+        };
+        let entries =
+            std::fs::read_dir(path).map_err(|source| Error::io("Reading", path, source))?;
+        for inside in entries.flatten().map(|entry| entry.path()) {
+            if !sum.add(&inside) {
+                let entries = std::fs::read_dir(inside).into_iter().flatten().flatten();
+                entries.for_each(|entry| {
+                    sum.add(&entry.path());
+                });
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Of the file that `metadata` is of.
+    pub fn of_file(metadata: &std::fs::Metadata) -> Self {
+        let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            size_bytes: metadata.len(),
+            modified_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// How large it is.
+    pub fn size_bytes(self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Adds one file to those of a folder; `false` for a folder in it.
+    fn add(&mut self, path: &Path) -> bool {
+        let Ok(metadata) = std::fs::metadata(path) else {
+            return true;
+        };
+        if metadata.is_dir() {
+            return false;
+        }
+        let one = Self::of_file(&metadata);
+        self.size_bytes = self.size_bytes.wrapping_add(one.size_bytes);
+        self.modified_ns = self.modified_ns.wrapping_add(one.modified_ns);
+        true
+    }
 }
 
 /// The file of thing `index`, counted from 0: `cat.png`, then `cat-2.png`, `cat-3.png`.
@@ -277,6 +345,30 @@ mod tests {
             Path::new("a/cat-2.png")
         );
         assert_eq!(numbered(Path::new("cat"), 2), Path::new("cat-3"));
+    }
+
+    #[test]
+    fn a_folder_changes_with_any_of_its_files_and_of_those_one_level_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let write = |name: &str, text: &str, seconds: u64| {
+            atomic_write(&place(name), text.as_bytes()).unwrap();
+            let file = std::fs::File::options().append(true).open(place(name));
+            let time = UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            file.unwrap().set_modified(time).unwrap();
+            Print::of(folder.path()).unwrap()
+        };
+        write("model_index.json", "{}", 9);
+        let first = write("unet/weights", "abc", 5);
+        assert_eq!(first.size_bytes(), 5);
+        // Exchanged for an older one of its size, while another is newer.
+        let second = write("unet/weights", "xyz", 4);
+        assert_ne!(second, first);
+        assert_eq!(write("unet/weights", "abc", 5), first);
+        assert_ne!(write("unet/weights", "abcd", 5), first);
+        let file = Print::of(&place("model_index.json")).unwrap();
+        assert_eq!((file.size_bytes, file.modified_ns), (2, 9_000_000_000));
+        assert!(Print::of(&place("missing")).is_err());
     }
 
     #[test]

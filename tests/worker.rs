@@ -723,3 +723,79 @@ fn each_picture_draws_its_own_wildcards_and_loras_and_records_them() {
     };
     assert!(failure.message.contains("nowhere"), "{}", failure.message);
 }
+
+/// Exchanges a file for one whose numbers are these times as large, under its name and of its size.
+fn exchange(path: &Path, times: f64) {
+    let tensors: Vec<(String, tch::Tensor)> = tch::Tensor::read_safetensors(path)
+        .unwrap()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor * times))
+        .collect();
+    let beside = path.with_extension("new");
+    tch::Tensor::write_safetensors(&tensors, &beside).unwrap();
+    std::fs::rename(beside, path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_exchanged_under_its_name_is_drawn_with_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    copy_folder(&weights().join("starter"), &place("model"));
+    copy_folder(&weights().join("starter/vae"), &place("vae"));
+    copy_folder(&weights().join("starter/unet"), &place("unet"));
+    let lora = "tests/reference/data/starter/lora_peft.safetensors";
+    let lora = Path::new(env!("CARGO_MANIFEST_DIR")).join(lora);
+    std::fs::copy(lora, place("twist.safetensors")).unwrap();
+    std::fs::create_dir(place("embeddings")).unwrap();
+    let vectors = tch::Tensor::arange(384, (tch::Kind::Float, tch::Device::Cpu));
+    let vectors = vectors.sin().view([2, 192]) * 0.2;
+    let embedding = place("embeddings/glow.safetensors");
+    tch::Tensor::write_safetensors(&[("emb_params", vectors)], &embedding).unwrap();
+    let prompt = |prompt: &str| GenerationRequest {
+        prompt: prompt.to_owned(),
+        upscale: Upscale::None,
+        model: Some(place("model")),
+        ..request(1)
+    };
+    let whole = "diffusion_pytorch_model.safetensors";
+    let cases = [
+        (place("twist.safetensors"), prompt("a star<lora:twist:0.8>")),
+        (embedding, prompt("a star, glow")),
+        (
+            place("vae").join(whole),
+            GenerationRequest {
+                vae: Some(place("vae")),
+                ..prompt("a star")
+            },
+        ),
+        (
+            place("unet").join(whole),
+            GenerationRequest {
+                unet: Some(place("unet")),
+                ..prompt("a star")
+            },
+        ),
+        (place("model/unet").join(whole), prompt("a star")),
+    ];
+    let mut id = 0;
+    let mut draw = |worker: &Handle, request: &GenerationRequest| {
+        id += 1;
+        let Command::Generate(mut job) = job(id, folder.path(), request.clone()) else {
+            panic!("not a drawing job");
+        };
+        job.model_folders = vec![folder.path().to_path_buf()];
+        worker.send(Command::Generate(job)).unwrap();
+        let events = until_end(worker, id);
+        let mut drawn = pictures(&events);
+        assert_eq!(drawn.len(), 1, "{events:?}");
+        drawn.remove(0).pixels.clone()
+    };
+    let long_running = worker();
+    for (file, request) in cases {
+        let before = draw(&long_running, &request);
+        exchange(&file, 0.7);
+        let after = draw(&long_running, &request);
+        assert_ne!(after, before, "{}", file.display());
+        assert_eq!(after, draw(&worker(), &request), "{}", file.display());
+    }
+}

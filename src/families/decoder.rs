@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{LatentSpace, ModelFiles, SafeVae, is_finite, load_tiny_vae};
 use crate::error::{Error, Result};
+use crate::files::Print;
 use crate::models::layers::Weights;
 use crate::models::vae::{AutoencoderTiny, VaeConfig};
 
@@ -15,8 +16,8 @@ pub struct Decoder {
     /// Of the model's own VAE, or of another large one: what its latents mean.
     config: VaeConfig,
     vae: Vae,
-    /// For previews, and where it was found.
-    preview_vae: Option<(PathBuf, AutoencoderTiny)>,
+    /// For previews, where it was found, and how its file was then.
+    preview_vae: Option<(PathBuf, Option<Print>, AutoencoderTiny)>,
     device: Device,
     kind: Kind,
 }
@@ -144,10 +145,9 @@ impl Decoder {
             self.preview_vae = None;
             return;
         };
-        if self
-            .preview_vae
-            .as_ref()
-            .is_some_and(|(known, _)| *known == path)
+        let print = Print::of(&path).ok();
+        if let Some((known, of_known, _)) = &self.preview_vae
+            && (known, of_known) == (&path, &print)
         {
             return;
         }
@@ -158,7 +158,7 @@ impl Decoder {
                 && config.factor() == self.config.factor()
         };
         self.preview_vae = match loaded {
-            Ok(vae) => vae.filter(fits).map(|vae| (path, vae)),
+            Ok(vae) => vae.filter(fits).map(|vae| (path, print, vae)),
             Err(error) => {
                 log::warn!("No previews with it: {error}");
                 None
@@ -181,7 +181,7 @@ impl Decoder {
     /// [`PreviewBy::Glance`] of the latents' size.
     pub fn preview(&self, latents: &Tensor) -> Result<Tensor> {
         match (self.preview_by(), &self.preview_vae) {
-            (PreviewBy::TinyVae, Some((_, vae))) => {
+            (PreviewBy::TinyVae, Some((.., vae))) => {
                 let decoded = self.tiny_decoded(vae, latents)?.f_to_kind(Kind::Float)?;
                 Ok((decoded / 2.0 + 0.5).f_clamp_(0.0, 1.0)?)
             }

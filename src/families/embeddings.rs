@@ -7,13 +7,13 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use tch::{Device, Kind, Tensor};
 
 use super::Part;
 use crate::checkpoint::{EmbeddingFile, load_embedding};
 use crate::error::Result;
+use crate::files::Print;
 use crate::text::embeddings::{EmbeddingNames, Stretch};
 use crate::text::tokenizer::Inserted;
 
@@ -99,32 +99,14 @@ pub(super) struct Embeddings {
 
 #[derive(Debug)]
 struct KnownFile {
-    print: Print,
+    path: PathBuf,
+    /// How it was when its name became known; none of a file that is gone.
+    print: Option<Print>,
+    /// Whether it was named by its path.
+    given: bool,
     name: String,
     /// One tensor an encoder, read when it is first named; else why it cannot be used.
     vectors: OnceCell<Result<Vec<Tensor>, String>>,
-}
-
-/// What changes with a file.
-#[derive(Clone, Debug, PartialEq)]
-struct Print {
-    path: PathBuf,
-    size: u64,
-    modified: Option<SystemTime>,
-    /// Whether it was named by its path.
-    given: bool,
-}
-
-impl Print {
-    fn of(path: &Path, given: bool) -> Self {
-        let metadata = std::fs::metadata(path).ok();
-        Self {
-            path: path.to_path_buf(),
-            size: metadata.as_ref().map_or(0, std::fs::Metadata::len),
-            modified: metadata.and_then(|metadata| metadata.modified().ok()),
-            given,
-        }
-    }
 }
 
 impl Embeddings {
@@ -144,27 +126,33 @@ impl Embeddings {
     ///
     /// Errors: where a given file cannot be read.
     pub fn set(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<bool> {
-        let given = given.iter().map(|path| Print::of(path, true));
-        let found = found.iter().map(|path| Print::of(path, false));
-        let prints: Vec<Print> = given
-            .chain(found.filter(|it| it.size <= MAX_BYTES))
+        let all = given.iter().map(|path| (path, true));
+        let small = |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|it| it.len() <= MAX_BYTES);
+        let all = all.chain(found.iter().filter(small).map(|path| (path, false)));
+        let all: Vec<_> = all
+            .map(|(path, given)| (path, Print::of(path).ok(), given))
             .collect();
-        let same = self.files.iter().map(|file| &file.print).eq(&prints);
-        if same {
+        let known = self.files.iter();
+        if known
+            .map(|it| (&it.path, it.print, it.given))
+            .eq(all.iter().copied())
+        {
             return Ok(false);
         }
-        let mut files = Vec::with_capacity(prints.len());
+        let mut files = Vec::with_capacity(all.len());
         let mut words = Vec::new();
-        for print in prints {
+        for (path, print, given) in all {
             let vectors = OnceCell::new();
-            if print.given {
-                let file = self.read(&print.path)?;
+            if given {
+                let file = self.read(path)?;
                 words.extend(file.word.clone().map(|word| (word, files.len())));
-                let _ = vectors.set(self.fitting(&print.path, file));
+                let _ = vectors.set(self.fitting(path, file));
             }
             files.push(KnownFile {
-                name: name_of(&print.path),
+                name: name_of(path),
+                path: path.clone(),
                 print,
+                given,
                 vectors,
             });
         }
@@ -199,7 +187,7 @@ impl Embeddings {
                 .enumerate()
                 .filter(move |(number, _)| numbers.contains(number))
         };
-        let used = of(&self.used).map(|(_, file)| (file.name.clone(), file.print.path.clone()));
+        let used = of(&self.used).map(|(_, file)| (file.name.clone(), file.path.clone()));
         let why = |(_, file): (usize, &KnownFile)| file.vectors.get()?.as_ref().err().cloned();
         EmbeddingsRead {
             used: used.collect(),
@@ -211,7 +199,7 @@ impl Embeddings {
     fn count(&self, number: usize) -> Option<usize> {
         let file = self.files.get(number)?;
         let vectors = file.vectors.get_or_init(|| {
-            let path = &file.print.path;
+            let path = &file.path;
             let read = self.read(path).map_err(|error| error.to_string());
             read.and_then(|file| self.fitting(path, file))
         });

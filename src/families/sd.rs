@@ -9,6 +9,7 @@ use super::{
     Part,
 };
 use crate::error::{Error, Result};
+use crate::files::Print;
 use crate::models::layers::Weights;
 use crate::models::unet::UNet2DConditionModel;
 use crate::request::{Emphasis, ModelCard, PictureHints};
@@ -43,8 +44,8 @@ pub struct StableDiffusion {
     /// How many numbers about the picture the UNet takes.
     time_ids: Option<i64>,
     attachable: Attachable,
-    /// Those that are attached.
-    loras: Vec<Lora>,
+    /// Those that are attached, and how their files were then.
+    loras: Vec<(Lora, Option<Print>)>,
 }
 
 impl StableDiffusion {
@@ -118,7 +119,9 @@ impl StableDiffusion {
     ///
     /// Errors: [`crate::error::Error::AddOn`] naming the file; then no LoRA is attached.
     pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
-        if self.loras == loras {
+        let print = |lora: &Lora| (lora.clone(), Print::of(&lora.path).ok());
+        let wanted: Vec<_> = loras.iter().map(print).collect();
+        if self.loras == wanted {
             return Ok(Vec::new());
         }
         self.attachable.clear();
@@ -139,7 +142,7 @@ impl StableDiffusion {
                 }
             }
         }
-        self.loras = loras.to_vec();
+        self.loras = wanted;
         Ok(notes)
     }
 

@@ -25,6 +25,7 @@ use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
 use crate::families::{Lora, ModelFiles, StableDiffusion};
+use crate::files::Print;
 use crate::output;
 use crate::pipeline::{
     self, Exactly, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
@@ -40,8 +41,11 @@ pub(super) struct Engine {
     ends: Ends,
     hashes: Arc<Hashes>,
     model: Option<Loaded>,
-    upscaler: Option<(PathBuf, Device, Upscaler)>,
+    upscaler: Option<(UpscalerKey, Upscaler)>,
 }
+
+/// A file and how it was when it was loaded, to where.
+type UpscalerKey = (PathBuf, Option<Print>, Device);
 
 /// The model in memory, and what it was loaded as.
 struct Loaded {
@@ -52,6 +56,7 @@ struct Loaded {
     refiner: Option<(ModelKey, ModelHash)>,
 }
 
+/// What a model is loaded as, and how its files were then.
 #[derive(Clone, Debug, PartialEq)]
 struct ModelKey {
     /// `None`: the model that ships.
@@ -60,6 +65,29 @@ struct ModelKey {
     vae: Option<PathBuf>,
     device: Device,
     kind: Kind,
+    /// Of the model, the UNet and the VAE; none of what is not there, which opening it says.
+    prints: [Option<Print>; 3],
+}
+
+impl ModelKey {
+    /// Of the files as they are now.
+    fn of(choice: &ModelChoice, device: Device, kind: Kind, config: &WorkerConfig) -> Self {
+        let print = |path: &PathBuf| Print::of(path).ok();
+        let model = choice.model.clone();
+        let model = model.unwrap_or_else(|| starter_folder(&config.weights));
+        Self {
+            path: choice.model.clone(),
+            unet: choice.unet.clone(),
+            vae: choice.vae.clone(),
+            device,
+            kind,
+            prints: [
+                print(&model),
+                choice.unet.as_ref().and_then(print),
+                choice.vae.as_ref().and_then(print),
+            ],
+        }
+    }
 }
 
 impl Engine {
@@ -146,7 +174,7 @@ impl Engine {
         let upscaler = upscaler_path
             .as_ref()
             .and(self.upscaler.as_ref())
-            .map(|(_, _, upscaler)| upscaler);
+            .map(|(_, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
         let add_ons = AddOns::of(job);
         if job.previews {
@@ -247,7 +275,7 @@ impl Engine {
         };
         let name = super::DEFAULT_UPSCALER;
         self.load_upscaler(&upscaler_file(&self.config.weights, name), device)?;
-        let (_, _, upscaler) = self.upscaler.as_ref().ok_or_else(not_loaded)?;
+        let (_, upscaler) = self.upscaler.as_ref().ok_or_else(not_loaded)?;
         let pixels = output::open_picture(source)?;
         let factor = upscaler.factor();
         let (width, height) = (
@@ -273,13 +301,8 @@ impl Engine {
     /// Makes sure that the asked model is in memory, as asked.
     fn load(&mut self, asked: &ModelChoice) -> Result<()> {
         let device = device::device(asked.device)?;
-        let key = ModelKey {
-            path: asked.model.clone(),
-            unet: asked.unet.clone(),
-            vae: asked.vae.clone(),
-            device,
-            kind: device::kind(asked.dtype, device),
-        };
+        let kind = device::kind(asked.dtype, device);
+        let key = ModelKey::of(asked, device, kind, &self.config);
         if self.model.as_ref().is_some_and(|loaded| loaded.key == key) {
             return Ok(());
         }
@@ -301,11 +324,13 @@ impl Engine {
     /// Makes sure that this refiner, or none, is in memory beside the model.
     fn load_refiner(&mut self, path: Option<&Path>) -> Result<()> {
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
-        let key = path.map(|path| ModelKey {
-            path: Some(path.to_path_buf()),
-            unet: None,
-            vae: None,
-            ..loaded.key.clone()
+        let ModelKey { device, kind, .. } = loaded.key;
+        let key = path.map(|path| {
+            let alone = ModelChoice {
+                model: Some(path.to_path_buf()),
+                ..ModelChoice::default()
+            };
+            ModelKey::of(&alone, device, kind, &self.config)
         });
         if loaded.refiner.as_ref().map(|(key, _)| key) == key.as_ref() {
             return Ok(());
@@ -365,10 +390,10 @@ impl Engine {
     }
 
     fn load_upscaler(&mut self, path: &Path, device: Device) -> Result<()> {
-        let known = |(known, on, _): &(PathBuf, Device, Upscaler)| known == path && *on == device;
-        if !self.upscaler.as_ref().is_some_and(known) {
+        let key = (path.to_path_buf(), Print::of(path).ok(), device);
+        if self.upscaler.as_ref().map(|(known, _)| known) != Some(&key) {
             let upscaler = Upscaler::load(path, device)?;
-            self.upscaler = Some((path.to_path_buf(), device, upscaler));
+            self.upscaler = Some((key, upscaler));
         }
         Ok(())
     }

@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Print};
 
 /// Some tens of thousands of files; more is not of this program.
 const MAX_STORE_BYTES: u64 = 16 << 20;
@@ -35,27 +34,6 @@ type Known = BTreeMap<PathBuf, Entry>;
 struct Entry {
     print: Print,
     sha256: String,
-}
-
-/// What changes with a file.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Print {
-    size_bytes: u64,
-    modified_ns: u64,
-}
-
-impl Print {
-    /// Errors: [`Error::Io`] with the path.
-    pub fn of(file: &Path) -> Result<Self> {
-        let metadata =
-            std::fs::metadata(file).map_err(|source| Error::io("Reading", file, source))?;
-        let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Self {
-            size_bytes: metadata.len(),
-            modified_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-        })
-    }
 }
 
 /// While it lives, the background waits.

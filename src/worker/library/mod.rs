@@ -17,12 +17,12 @@ pub(super) use places::places;
 use scan::{Found, Scanner};
 
 use super::handle::Ends;
-use super::hashes::{Hashes, Print};
+use super::hashes::Hashes;
 use super::message::Event;
 use super::{WorkerConfig, starter_folder};
 use crate::error::Result;
 use crate::families::ModelFiles;
-use crate::files::FileHasher;
+use crate::files::{FileHasher, Print};
 use crate::request::ModelCard;
 
 /// How long after a look the next one comes; slow disks are asked more rarely.

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::places::places;
 use crate::checkpoint;
 use crate::error::Error;
 use crate::families::{FileKind, ModelFiles};
+use crate::files::Print;
 use crate::request::{AddOn, AddOnKind, ModelCard};
 use crate::worker::wildcards::WildcardFiles;
 
@@ -78,9 +78,6 @@ enum Item {
     },
     AddOn(AddOn),
 }
-
-/// Tells whether something has changed: bytes and newest time of change.
-type Print = (u64, Option<SystemTime>);
 
 impl Scanner {
     /// Looks through what a person named: folders, the folders of other programs, single files.
@@ -191,13 +188,14 @@ impl Look<'_> {
         let Ok(metadata) = std::fs::metadata(path) else {
             return;
         };
-        let print = (metadata.len(), metadata.modified().ok());
-        self.remember(path, print, || item_of_file(path, metadata.len()));
+        let print = Print::of_file(&metadata);
+        self.remember(path, print, || item_of_file(path, print.size_bytes()));
     }
 
     fn model_folder(&mut self, folder: &Path) {
-        let print = print_of_folder(folder);
-        self.remember(folder, print, || model(folder));
+        if let Ok(print) = Print::of(folder) {
+            self.remember(folder, print, || model(folder));
+        }
     }
 
     fn remember(&mut self, path: &Path, print: Print, open: impl FnOnce() -> Option<Item>) {
@@ -259,28 +257,6 @@ fn with_ending(path: &Path, ending: &str) -> Option<PathBuf> {
     name.push(".");
     name.push(ending);
     Some(path.with_file_name(name))
-}
-
-/// Of the files in a model's folder and one level below.
-fn print_of_folder(folder: &Path) -> Print {
-    let mut print: Print = (0, None);
-    let files = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect::<Vec<_>>()
-    };
-    let mut add = |path: &Path| {
-        if let Ok(metadata) = std::fs::metadata(path) {
-            print.0 = print.0.wrapping_add(metadata.len());
-            print.1 = print.1.max(metadata.modified().ok());
-        }
-    };
-    for path in files(folder) {
-        add(&path);
-        if path.is_dir() {
-            files(&path).iter().for_each(|path| add(path));
-        }
-    }
-    print
 }
 
 fn item_of_file(path: &Path, size_bytes: u64) -> Option<Item> {
