@@ -253,7 +253,7 @@ pub const SAMPLERS: &[SamplerInfo] = &[
         label: "iPNDM",
         tooltip: "Follows a curve through its last four steps, from the first step on.",
         a1111_name: "iPNDM",
-        diffusers_class: "diff-sampler ipndm_sampler",
+        diffusers_class: "ComfyUI sample_ipndm",
         default_schedule: ScheduleId::Model,
     },
     SamplerInfo {

@@ -1,8 +1,9 @@
 //! iPNDM: Euler's step with a mean of the slopes of the last four steps, from the first step on.
 //!
-//! Source: Zhang and Chen, 2204.13902, appendix (iPNDM); diff-sampler `diff-solvers-main/solvers.py`,
-//! `ipndm_sampler`. The weights are those of diffusers 0.42.1 `scheduling_ipndm.py`, which has a grid
-//! for models of audio only.
+//! Source: Zhang and Chen, 2204.13902, appendix (iPNDM); ComfyUI `comfy/k_diffusion/sampling.py`,
+//! `sample_ipndm`, after diff-sampler's `solvers.py`: the step that ends at 0 goes to the denoised picture.
+//! The weights are those of diffusers 0.42.1 `scheduling_ipndm.py`, which has a grid for models of audio
+//! only.
 
 use tch::Tensor;
 
@@ -15,7 +16,9 @@ pub(super) fn sample_ipndm(mut run: Run<'_>, mut x: Tensor) -> Result<Tensor> {
         let (derivative, denoised) = run.slope(&x, from)?;
         history.push(derivative);
         history.drain(..history.len().saturating_sub(4));
-        if let Some(mean) = adams_bashforth(&history) {
+        if to.sigma == 0.0 {
+            x = denoised.shallow_clone();
+        } else if let Some(mean) = adams_bashforth(&history) {
             x = &x + mean * (to.sigma - from.sigma);
         }
         run.report(index, &x, &denoised)?;

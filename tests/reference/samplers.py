@@ -228,7 +228,7 @@ K = k_diffusion()
 
 
 def ipndm(model, x, sigmas, callback, **_):
-    """diff-sampler `diff-solvers-main/solvers.py`, `ipndm_sampler`, of order four."""
+    """ComfyUI `comfy/k_diffusion/sampling.py`, `sample_ipndm`, of order four."""
     slopes = []
     for i in range(len(sigmas) - 1):
         denoised = model(x, sigmas[i].expand(len(x)))
@@ -244,7 +244,7 @@ def ipndm(model, x, sigmas, callback, **_):
             mean = (23 * d - 16 * b[0] + 5 * b[1]) / 12
         else:
             mean = (55 * d - 59 * b[0] + 37 * b[1] - 9 * b[2]) / 24
-        x = x + (sigmas[i + 1] - sigmas[i]) * mean
+        x = x + (sigmas[i + 1] - sigmas[i]) * mean if sigmas[i + 1] > 0 else denoised
         slopes.append(d)
     return x
 
