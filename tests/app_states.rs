@@ -16,7 +16,8 @@ use easel::app::dialogs::Question;
 use easel::app::state::{JobStatus, View};
 use easel::error::{Error, Remedy};
 use easel::request::{
-    DeviceChoice, GenerationRequest, PictureFormat, SamplerId, SaveTarget, Upscale,
+    AddOn, AddOnKind, DeviceChoice, GenerationRequest, PictureFormat, SamplerId, SaveTarget,
+    Upscale,
 };
 use easel::worker::message::{
     Command, Event, Failure, FileCommand, ModelChoice, OpenedPicture, Picture, Recipe,
@@ -785,32 +786,42 @@ fn drop_file(window: &mut Window, path: &std::path::Path) {
 #[test]
 fn the_token_count_is_the_workers_and_nothing_before_it_answers() {
     let (mut window, script) = ready();
-    script.files();
+    let asked = || {
+        let count = |command| match command {
+            FileCommand::CountTokens(asked) => Some(asked),
+            _ => None,
+        };
+        script.files().into_iter().find_map(count)
+    };
+    let first = asked().unwrap();
+    assert_eq!(first.prompt, "");
     type_prompt(&mut window, "a fox");
     assert!(window.state().state().tokens.counted.is_none());
-    // The first question was about the empty prompt; the next one follows its answer.
+    // The next question follows the first one's answer.
     script.say(Event::TokensCounted {
-        prompt: String::new(),
+        asked: first,
         tokens: Some(0),
     });
     window.run();
-    let asked = script
-        .files()
-        .into_iter()
-        .find_map(|command| match command {
-            FileCommand::CountTokens { prompt, .. } => Some(prompt),
-            _ => None,
-        });
-    assert_eq!(asked.as_deref(), Some("a fox"));
+    let second = asked().unwrap();
+    assert_eq!(second.prompt, "a fox");
     script.say(Event::TokensCounted {
-        prompt: "a fox".to_owned(),
+        asked: second.clone(),
         tokens: Some(2),
     });
     window.run();
-    assert_eq!(
-        window.state().state().tokens.counted,
-        Some(("a fox".to_owned(), Some(2)))
-    );
+    let counted = window.state().state().tokens.counted.clone();
+    assert_eq!(counted, Some((second, Some(2))));
+    // An embedding that came into the folders may be named by the words.
+    script.say(Event::AddOnsFound(vec![AddOn {
+        kind: AddOnKind::Embedding,
+        name: "fox".to_owned(),
+        path: "embeddings/fox.pt".into(),
+        size_bytes: 1,
+        picture: None,
+    }]));
+    window.run();
+    assert_eq!(asked().unwrap().embeddings.files().len(), 1);
 }
 
 #[test]

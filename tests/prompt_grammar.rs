@@ -12,11 +12,11 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use easel::prompt::embeddings::{Cut, EmbeddingNames};
 use easel::prompt::{Known, Piece, compose, name_at, networks, pieces, read, schedule, template};
 use easel::request::{EMPHASES, Emphasis};
-use easel::text::embeddings::words_only;
 use easel::text::tokenizer::{Chunk, ClipPad, ClipTokenizer};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -30,14 +30,17 @@ struct Reference {
     lists: BTreeMap<String, Vec<String>>,
     templates: Vec<Template>,
     chunks: Vec<Chunks>,
+    /// Files, and how many vectors each has.
+    embeddings: Vec<(PathBuf, usize)>,
+    comfyui_chunks: Vec<Chunks>,
 }
 
-/// Tokens and weights of each chunk, up to its end marker.
+/// Tokens and weights of each chunk, up to its end marker; row `R` of embedding `N` is the token
+/// `-(1 + 100 N + R)`.
 #[derive(Deserialize)]
 struct Chunks {
     prompt: String,
-    a1111: Vec<(Vec<i64>, Vec<f32>)>,
-    comfyui: Vec<(Vec<i64>, Vec<f32>)>,
+    chunks: Vec<(Vec<i64>, Vec<f32>)>,
 }
 
 #[derive(Deserialize)]
@@ -156,23 +159,42 @@ fn the_same_seed_draws_what_dynamicprompts_draws() {
     }
 }
 
-#[test]
-fn long_prompts_are_cut_where_a1111_and_comfyui_cut_them() {
-    let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
-    let trimmed = |chunks: Vec<Chunk>| -> Vec<(Vec<i64>, Vec<f32>)> {
-        let trim = |chunk: Chunk| {
-            let end = chunk.ids.iter().position(|id| *id == 49_407).unwrap() + 1;
-            (chunk.ids[..end].to_vec(), chunk.weights[..end].to_vec())
-        };
-        chunks.into_iter().map(trim).collect()
+fn trimmed(chunks: Vec<Chunk>) -> Vec<(Vec<i64>, Vec<f32>)> {
+    let trim = |mut chunk: Chunk| {
+        for row in &chunk.inserted {
+            chunk.ids[row.at] = -((1 + 100 * row.embedding + row.vector) as i64);
+        }
+        let end = chunk.ids.iter().position(|id| *id == 49_407).unwrap() + 1;
+        (chunk.ids[..end].to_vec(), chunk.weights[..end].to_vec())
     };
+    chunks.into_iter().map(trim).collect()
+}
+
+#[test]
+fn long_prompts_are_cut_where_a1111_cuts_them() {
+    let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
     for case in &reference().chunks {
         let read = pieces(&case.prompt, Emphasis::Original);
         let got = trimmed(tokenizer.chunks(&read).unwrap());
-        assert_eq!(got, case.a1111, "A1111: {:?}", case.prompt);
-        let read = pieces(&case.prompt.replace(" BREAK ", " "), Emphasis::Comfyui);
-        let got = tokenizer.chunks_of_words(&read, &mut words_only).unwrap();
-        assert_eq!(trimmed(got), case.comfyui, "ComfyUI: {:?}", case.prompt);
+        assert_eq!(got, case.chunks, "{:?}", case.prompt);
+    }
+}
+
+#[test]
+fn embeddings_are_named_and_long_prompts_cut_as_comfyui_does() {
+    let tokenizer = ClipTokenizer::clip(77, ClipPad::EndMarker).unwrap();
+    let reference = reference();
+    let (files, rows): (Vec<PathBuf>, Vec<usize>) = reference.embeddings.into_iter().unzip();
+    let names = EmbeddingNames::new(files);
+    assert!(reference.comfyui_chunks.len() > 30);
+    for case in &reference.comfyui_chunks {
+        let read = pieces(&case.prompt, Emphasis::Comfyui);
+        let cut: Cut<'_> = &mut |text| {
+            let mut count = |number: usize| Some(rows[number]);
+            names.cut(text, Emphasis::Comfyui, &mut count)
+        };
+        let got = trimmed(tokenizer.chunks_of_segments(&read, cut).unwrap());
+        assert_eq!(got, case.chunks, "{:?}", case.prompt);
     }
 }
 
@@ -197,7 +219,8 @@ proptest! {
     #[test]
     fn spans_cover_the_text_and_warnings_lie_in_it(prompt in any_prompt()) {
         let names = ["a".to_owned()];
-        let known = Known { loras: Some(&names), wildcards: Some(&names), embeddings: Some(&names) };
+        let embeddings = EmbeddingNames::new(vec!["embeddings/a.pt".into()]);
+        let known = Known { loras: Some(&names), wildcards: Some(&names), embeddings: Some(&embeddings) };
         for emphasis in &EMPHASES {
             let reading = read(&prompt, emphasis.id, &known);
             let mut at = 0;

@@ -102,9 +102,9 @@ impl App {
                 self.state.put_back(path.clone());
                 self.show_saved(path);
             }
-            Event::TokensCounted { prompt, tokens } => {
-                self.state.tokens.asked = None;
-                self.state.tokens.counted = Some((prompt, tokens));
+            Event::TokensCounted { asked, tokens } => {
+                self.state.tokens.asking = false;
+                self.state.tokens.counted = Some((asked, tokens));
             }
             // The file manager itself is the answer.
             Event::ShownInFolder { .. } => {}
@@ -408,26 +408,12 @@ impl App {
             self.send_file(FileCommand::ListHistory { root: root.clone() });
             self.listed_root = Some(root);
         }
-        let emphasis = self.state.settings.request.emphasis;
-        if self.counted_emphasis != emphasis {
-            self.counted_emphasis = emphasis;
-            (self.state.tokens.counted, self.state.tokens.asked) = (None, None);
-        }
-        let prompt = &self.state.settings.request.prompt;
-        let counted = self
-            .state
-            .tokens
-            .counted
-            .as_ref()
-            .is_some_and(|(counted, _)| counted == prompt);
-        if !counted && self.state.tokens.asked.is_none() {
-            let (model, prompt) = (self.state.settings.request.model.clone(), prompt.clone());
-            self.state.tokens.asked = Some(prompt.clone());
-            self.send_file(FileCommand::CountTokens {
-                model,
-                prompt,
-                emphasis,
-            });
+        let asked = self.state.tokens_asked();
+        let tokens = &mut self.state.tokens;
+        let counted = tokens.counted.as_ref().map(|(asked, _)| asked);
+        if !tokens.asking && counted != Some(&asked) {
+            tokens.asking = true;
+            self.send_file(FileCommand::CountTokens(asked));
         }
     }
 }

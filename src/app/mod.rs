@@ -35,7 +35,6 @@ use self::state::{Dialog, State};
 use self::textures::Textures;
 use self::undo::{Draft, SETTLES_SECS, Undo};
 use crate::error::{Error, Result};
-use crate::request::Emphasis;
 use crate::settings::{self, Saver, Settings, WindowPlace};
 use crate::worker::Handle;
 use crate::worker::message::ModelChoice;
@@ -68,8 +67,6 @@ pub struct App {
     /// When Esc was pressed last, in egui's seconds.
     escaped_at: Option<f64>,
     asked_model: Option<ModelChoice>,
-    /// How weights were read when the tokens were counted.
-    counted_emphasis: Emphasis,
     listed_root: Option<PathBuf>,
     applied: Option<Look>,
     undo: Undo,
@@ -173,7 +170,6 @@ impl App {
             last_job: 0,
             escaped_at: None,
             asked_model: None,
-            counted_emphasis: Emphasis::default(),
             listed_root: None,
             applied: None,
             undo: Undo::default(),

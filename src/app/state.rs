@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::prompt::embeddings::EmbeddingNames;
 use crate::prompt::{TypedName, Warning};
 use crate::request::{
     AddOn, AddOnKind, Emphasis, GenerationRequest, ModelCard, ModelDefaults, PictureSettings,
@@ -11,7 +12,7 @@ use crate::request::{
 };
 use crate::settings::Settings;
 use crate::worker::message::{
-    Failure, JobId, JobPlan, LoadedModel, OpenedPicture, Picture, Progress, Recipe,
+    Failure, JobId, JobPlan, LoadedModel, OpenedPicture, Picture, Progress, Recipe, TokensAsked,
 };
 
 /// Lines at the bottom at once.
@@ -247,9 +248,9 @@ pub enum Offer {
 #[derive(Clone, Debug, Default)]
 pub struct TokenCount {
     /// `None`: the model cannot say.
-    pub counted: Option<(String, Option<usize>)>,
-    /// The question that is on its way.
-    pub asked: Option<String>,
+    pub counted: Option<(TokensAsked, Option<usize>)>,
+    /// A question is on its way.
+    pub asking: bool,
 }
 
 /// What prompts can name.
@@ -257,6 +258,8 @@ pub struct TokenCount {
 pub struct Names {
     pub loras: Vec<String>,
     pub embeddings: Vec<String>,
+    /// The same with their files, as prompts are read.
+    pub embedding_names: Arc<EmbeddingNames>,
     /// `None`: nobody has looked for any.
     pub wildcards: Option<Vec<String>>,
 }
@@ -432,6 +435,17 @@ impl State {
         }
     }
 
+    /// Whose tokens the counter tells.
+    pub fn tokens_asked(&self) -> TokensAsked {
+        let request = &self.settings.request;
+        TokensAsked {
+            model: request.model.clone(),
+            prompt: request.prompt.clone(),
+            emphasis: request.emphasis,
+            embeddings: Arc::clone(&self.names.embedding_names),
+        }
+    }
+
     /// How the prompts' brackets are read.
     pub fn emphasis(&self) -> Emphasis {
         self.settings.request.emphasis
@@ -451,6 +465,9 @@ impl State {
         };
         self.names.loras = named(AddOnKind::Lora);
         self.names.embeddings = named(AddOnKind::Embedding);
+        let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
+        let files = embeddings.map(|it| it.path.clone()).collect();
+        self.names.embedding_names = Arc::new(EmbeddingNames::new(files));
         self.names.wildcards = Some(named(AddOnKind::Wildcard));
         self.models.add_ons = add_ons;
         // What is there now may not have been there when the prompts were read.

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use super::header::headers;
 use super::load::load;
 use crate::error::{Error, Result};
 
@@ -33,25 +34,15 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
         return Err(Error::model(path, "there is no such embedding file"));
     }
     let mut tensors = load(&[path.to_path_buf()], device, kind, &mut |_| ())?.tensors;
-    let pair = PAIR.map(|name| tensors.remove(name));
-    let (word, vectors) = match pair {
-        [Some(first), Some(second)] => (None, vec![first, second]),
-        [None, None] if tensors.len() == 1 => {
-            let only = tensors.pop_first();
-            let word = only.as_ref().map(|(name, _)| name.clone());
-            let word = word.filter(|word| !UNNAMED.contains(&word.as_str()));
-            (word, only.into_iter().map(|(_, tensor)| tensor).collect())
-        }
-        _ => {
-            let why = format!(
-                "it is no embedding: one tensor was expected, or clip_l and clip_g, not {}",
-                tensors.len() + pair.iter().flatten().count()
-            );
-            return Err(Error::model(path, why));
-        }
+    let names: Vec<String> = tensors.keys().cloned().collect();
+    let chosen = chosen(path, &names)?;
+    let word = match chosen.as_slice() {
+        [only] if !UNNAMED.contains(only) => Some((*only).to_owned()),
+        _ => None,
     };
-    let vectors = vectors
+    let vectors = chosen
         .into_iter()
+        .filter_map(|name| tensors.remove(name))
         .map(|tensor| rows(path, tensor))
         .collect::<Result<Vec<Tensor>>>()?;
     let count = |tensor: &Tensor| tensor.size().first().copied();
@@ -65,11 +56,51 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
     Ok(EmbeddingFile { word, vectors })
 }
 
+/// The shapes `[count, width]` that [`load_embedding`] would give, from the file's header alone.
+///
+/// Errors: as [`load_embedding`].
+pub fn embedding_shapes(path: &Path) -> Result<Vec<[i64; 2]>> {
+    let headers = headers(&[path.to_path_buf()])?;
+    let names: Vec<String> = headers.iter().map(|header| header.name.clone()).collect();
+    let mut shapes = Vec::new();
+    for name in chosen(path, &names)? {
+        let header = headers.iter().find(|header| header.name == name);
+        shapes.push(match header.map(|header| header.shape.as_slice()) {
+            Some([width]) => [1, *width],
+            Some([count, width]) => [*count, *width],
+            shape => return Err(no_rows(path, shape.unwrap_or_default())),
+        });
+    }
+    Ok(shapes)
+}
+
+/// Which of a file's tensors are the vectors, in their order.
+fn chosen<'a>(path: &Path, names: &'a [String]) -> Result<Vec<&'a str>> {
+    let of_pair = |wanted: &str| names.iter().map(String::as_str).find(|it| *it == wanted);
+    match (PAIR.map(of_pair), names) {
+        ([Some(first), Some(second)], _) => Ok(vec![first, second]),
+        ([None, None], [only]) => Ok(vec![only]),
+        _ => {
+            let why = format!(
+                "it is no embedding: one tensor was expected, or clip_l and clip_g, not {}",
+                names.len()
+            );
+            Err(Error::model(path, why))
+        }
+    }
+}
+
+fn no_rows(path: &Path, shape: &[i64]) -> Error {
+    let why =
+        format!("it is no embedding: its tensor has the shape {shape:?} instead of [count, width]");
+    Error::model(path, why)
+}
+
 /// `[count, width]`; a single vector may lie flat.
 fn rows(path: &Path, tensor: Tensor) -> Result<Tensor> {
-    let broken = |why: String| Err(Error::model(path, why));
     if !tensor.is_floating_point() {
-        return broken("it is no embedding: its tensor holds no fractions".to_owned());
+        let why = "it is no embedding: its tensor holds no fractions";
+        return Err(Error::model(path, why));
     }
     let tensor = match tensor.dim() {
         1 => tensor.f_unsqueeze(0)?,
@@ -77,8 +108,6 @@ fn rows(path: &Path, tensor: Tensor) -> Result<Tensor> {
     };
     match tensor.size().as_slice() {
         [count, width] if *count > 0 && *width > 0 => Ok(tensor),
-        shape => broken(format!(
-            "it is no embedding: its tensor has the shape {shape:?} instead of [count, width]"
-        )),
+        shape => Err(no_rows(path, shape)),
     }
 }

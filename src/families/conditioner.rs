@@ -12,10 +12,10 @@ use tch::{Device, Kind, Tensor};
 use super::{Embeddings, EmbeddingsRead, EncoderShape, Family, ModelFiles, Part};
 use crate::error::Result;
 use crate::models::layers::Weights;
+use crate::prompt::embeddings::Cut;
 use crate::prompt::pieces;
 use crate::request::Emphasis;
 use crate::text::clip::CLIPTextModel;
-use crate::text::embeddings::Cut;
 use crate::text::tokenizer::{Chunk, ClipTokenizer};
 use crate::text::weighting;
 
@@ -129,9 +129,9 @@ impl Conditioner {
         let mut chunks = Vec::with_capacity(self.encoders.len());
         // Also of a text that is known: which embeddings it names is asked anew.
         for encoder in &self.encoders {
-            let cut: Cut<'_> = &mut |text| self.embeddings.cut(text);
+            let cut: Cut<'_> = &mut |text| self.embeddings.cut(text, emphasis);
             chunks.push(match emphasis {
-                Emphasis::Comfyui => encoder.tokenizer.chunks_of_words(&pieces, cut)?,
+                Emphasis::Comfyui => encoder.tokenizer.chunks_of_segments(&pieces, cut)?,
                 _ => encoder.tokenizer.chunks_with(&pieces, cut)?,
             });
         }

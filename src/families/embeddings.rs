@@ -1,8 +1,8 @@
 //! The embeddings (textual inversions) that a model's prompts may name: found, read when a prompt first
 //! names them, and checked against the model's text encoders.
 //!
-//! One that does not fit is said and taken for ordinary words. Source: A1111 1.10
-//! `modules/textual_inversion/textual_inversion.py`.
+//! One that does not fit is said, and its name taken for ordinary words; as ComfyUI reads prompts, left
+//! out. Source: A1111 1.10 `modules/textual_inversion/textual_inversion.py`.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::Part;
-use crate::checkpoint::{EmbeddingFile, load_embedding};
+use super::{ModelFiles, Part};
+use crate::checkpoint::{EmbeddingFile, embedding_shapes, load_embedding};
 use crate::error::Result;
 use crate::files::Print;
-use crate::text::embeddings::{EmbeddingNames, Stretch};
+use crate::prompt::embeddings::{COMFY_PREFIX, EmbeddingNames, Stretch, stem};
+use crate::request::{Emphasis, MOST_NOTES};
+use crate::text::clip::ClipConfig;
 use crate::text::tokenizer::Inserted;
 
 /// How deep below a model folder embeddings are looked for.
@@ -62,12 +64,6 @@ fn is_named(path: &Path, name: &str) -> bool {
         .is_some_and(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// What prompts call a file: its name without its ending.
-fn name_of(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default();
-    stem.to_string_lossy().into_owned()
-}
-
 /// A text encoder as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EncoderShape {
@@ -95,6 +91,8 @@ pub(super) struct Embeddings {
     names: EmbeddingNames,
     used: RefCell<BTreeSet<usize>>,
     noted: RefCell<BTreeSet<usize>>,
+    /// Named as ComfyUI does, and there is none.
+    missing: RefCell<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -149,23 +147,35 @@ impl Embeddings {
                 let _ = vectors.set(self.fitting(path, file));
             }
             files.push(KnownFile {
-                name: name_of(path),
+                name: stem(path),
                 path: path.clone(),
                 print,
                 given,
                 vectors,
             });
         }
-        let names = files.iter().map(|file| file.name.as_str()).zip(0..);
+        let paths = files.iter().map(|file| file.path.clone());
         let words = words.iter().map(|(word, number)| (word.as_str(), *number));
-        self.names = EmbeddingNames::new(names.chain(words));
+        self.names = EmbeddingNames::new(paths.collect()).with_words(words);
         self.files = files;
         Ok(true)
     }
 
     /// Cuts a text at the embeddings that it names, and keeps in mind which these are.
-    pub fn cut<'a>(&self, text: &'a str) -> Vec<Stretch<'a>> {
-        self.names.cut(text, &mut |number| self.count(number))
+    pub fn cut<'a>(&self, text: &'a str, emphasis: Emphasis) -> Vec<Stretch<'a>> {
+        let stretches = self
+            .names
+            .cut(text, emphasis, &mut |number| self.count(number));
+        let mut missing = self.missing.borrow_mut();
+        for stretch in &stretches {
+            if let Stretch::Nothing { text, number: None } = stretch
+                && missing.len() < MOST_NOTES
+            {
+                let name = text.strip_prefix(COMFY_PREFIX).unwrap_or(text);
+                missing.insert(name.trim().to_owned());
+            }
+        }
+        stretches
     }
 
     /// The vector that stands at a place of a chunk, of encoder `encoder`.
@@ -189,9 +199,14 @@ impl Embeddings {
         };
         let used = of(&self.used).map(|(_, file)| (file.name.clone(), file.path.clone()));
         let why = |(_, file): (usize, &KnownFile)| file.vectors.get()?.as_ref().err().cloned();
+        let mut notes: Vec<String> = of(&self.noted).filter_map(why).collect();
+        let missing = self.missing.take();
+        notes.extend(missing.into_iter().map(|name| {
+            format!("There is no embedding \"{name}\": the prompt is read without it")
+        }));
         EmbeddingsRead {
             used: used.collect(),
-            notes: of(&self.noted).filter_map(why).collect(),
+            notes,
         }
     }
 
@@ -223,46 +238,67 @@ impl Embeddings {
 
     /// One tensor an encoder; else why the file is not for this model.
     fn fitting(&self, path: &Path, file: EmbeddingFile) -> Result<Vec<Tensor>, String> {
-        let mut vectors = file.vectors;
+        let shape = |tensor: &Tensor| match tensor.size().as_slice() {
+            [rows, width] => [*rows, *width],
+            _ => [0, 0],
+        };
+        let shapes: Vec<[i64; 2]> = file.vectors.iter().map(shape).collect();
+        let fits = Fit::of(&self.encoders, &stem(path), &shapes)?;
+        Ok(file.vectors.into_iter().skip(fits.skipped).collect())
+    }
+}
+
+/// How an embedding suits text encoders.
+struct Fit {
+    /// So many of its tensors are of an encoder that the model lacks.
+    skipped: usize,
+    rows: usize,
+}
+
+impl Fit {
+    /// Of tensors `[rows, width]`; else why the embedding `name` is not for this model.
+    fn of(encoders: &[EncoderShape], name: &str, shapes: &[[i64; 2]]) -> Result<Self, String> {
         // SDXL's refiner has the second of its text encoders only.
-        if let (
-            [
-                EncoderShape {
-                    part: Part::TextEncoder2,
-                    ..
-                },
-            ],
-            2,
-        ) = (self.encoders.as_slice(), vectors.len())
-        {
-            drop(vectors.remove(0));
-        }
-        let name = name_of(path);
-        let width = |tensor: &Tensor| tensor.size().get(1).copied().unwrap_or_default();
-        let own: Vec<i64> = self.encoders.iter().map(|encoder| encoder.width).collect();
-        let got: Vec<i64> = vectors.iter().map(width).collect();
+        let skipped = match (encoders, shapes) {
+            ([only], [_, _]) if only.part == Part::TextEncoder2 => 1,
+            _ => 0,
+        };
+        let shapes = shapes.get(skipped..).unwrap_or_default();
+        let own: Vec<i64> = encoders.iter().map(|encoder| encoder.width).collect();
+        let got: Vec<i64> = shapes.iter().map(|[_, width]| *width).collect();
         if got != own {
             return Err(format!(
                 "The embedding {name} was made for {}; this model's text encoder takes vectors of {} \
-                 numbers: the name is read as words",
+                 numbers: it is not used",
                 made_for(&got),
                 list(&own),
             ));
         }
-        let rows = vectors
-            .first()
-            .and_then(|tensor| tensor.size().first().copied());
-        let room = self.encoders.iter().map(|encoder| encoder.capacity).min();
-        let (rows, room) = (rows.unwrap_or_default(), room.unwrap_or_default());
-        if usize::try_from(rows).is_ok_and(|rows| rows <= room) {
-            Ok(vectors)
-        } else {
-            Err(format!(
-                "The embedding {name} has {rows} vectors, and a part of a prompt has room for {room}: the \
-                 name is read as words"
-            ))
+        let rows = shapes.first().map_or(0, |[rows, _]| *rows);
+        let room = encoders.iter().map(|encoder| encoder.capacity).min();
+        let room = room.unwrap_or_default();
+        match usize::try_from(rows) {
+            Ok(rows) if rows <= room => Ok(Self { skipped, rows }),
+            _ => Err(format!(
+                "The embedding {name} has {rows} vectors, and a part of a prompt has room for {room}: it \
+                 is not used"
+            )),
         }
     }
+}
+
+/// How many vectors an embedding has, by its file's header alone; `None` where it cannot be used with
+/// the model. `capacity`: tokens of one chunk.
+pub fn embedding_vectors(path: &Path, model: &ModelFiles, capacity: usize) -> Option<usize> {
+    let encoder = |(part, config): (&Part, &ClipConfig)| EncoderShape {
+        part: *part,
+        width: config.hidden_size,
+        capacity,
+    };
+    let encoders: Vec<EncoderShape> = model.text_encoders.iter().map(encoder).collect();
+    let shapes = embedding_shapes(path).ok()?;
+    let fit = Fit::of(&encoders, &stem(path), &shapes).ok()?;
+    Some(fit.rows)
 }
 
 fn made_for(widths: &[i64]) -> String {
@@ -291,6 +327,14 @@ mod tests {
 
     fn ones(shape: &[i64]) -> Tensor {
         Tensor::ones(shape, (Kind::Float, Device::Cpu))
+    }
+
+    fn vectors(text: &str, count: usize) -> Stretch<'_> {
+        Stretch::Vectors {
+            text,
+            number: 0,
+            count,
+        }
     }
 
     fn of_model(widths: &[(Part, i64)]) -> Embeddings {
@@ -334,8 +378,10 @@ mod tests {
         assert!(all.set(&[], std::slice::from_ref(&good)).unwrap());
         assert!(!all.set(&[], std::slice::from_ref(&good)).unwrap());
         assert_eq!(all.take_read(), EmbeddingsRead::default());
-        let cut = all.cut("a good style");
-        assert_eq!(cut, [Stretch::Words("a "), Stretch::Vectors(0, 3)]);
+        assert_eq!(
+            all.cut("a good style", Emphasis::Original),
+            [Stretch::Words("a "), vectors("good style", 3)]
+        );
         let read = all.take_read();
         assert_eq!(read.used, [("Good Style".to_owned(), good)]);
         assert_eq!(all.take_read(), EmbeddingsRead::default());
@@ -364,10 +410,11 @@ mod tests {
             &["wide", "long", "pair"].map(|name| place(&format!("{name}.safetensors"))),
         )
         .unwrap();
-        assert_eq!(all.cut("a cat"), [Stretch::Words("a cat")]);
+        let cut = |all: &Embeddings, text: &'static str| all.cut(text, Emphasis::Original);
+        assert_eq!(cut(&all, "a cat"), [Stretch::Words("a cat")]);
         assert_eq!(all.take_read().notes, Vec::<String>::new());
         assert_eq!(
-            all.cut("wide long pair"),
+            cut(&all, "wide long pair"),
             [Stretch::Words("wide long pair")]
         );
         let notes = all.take_read().notes;
@@ -375,7 +422,7 @@ mod tests {
         assert!(notes[1].contains("11 vectors"), "{notes:?}");
         assert!(notes[2].contains("4 and 6"), "{notes:?}");
         all.set(&[], &[place("broken.pt")]).unwrap();
-        all.cut("broken");
+        cut(&all, "broken");
         assert!(all.take_read().notes[0].contains("cut off"));
         let error = all.set(&[place("broken.pt")], &[]).unwrap_err();
         assert!(error.to_string().starts_with("The embedding "), "{error}");
@@ -401,7 +448,7 @@ mod tests {
         ] {
             let mut all = of_model(widths);
             all.set(&[], std::slice::from_ref(&pair)).unwrap();
-            assert_eq!(all.cut("Pair"), [Stretch::Vectors(0, 2)]);
+            assert_eq!(all.cut("Pair", Emphasis::Original), [vectors("Pair", 2)]);
             let vector = all.vector(inserted, last).unwrap().unwrap();
             assert!(vector.equal(&(ones(&[6]) * 2.0)));
         }
@@ -414,7 +461,34 @@ mod tests {
         save(&path, &[("<cat-toy>", ones(&[4]))]);
         let mut all = of_model(&[(Part::TextEncoder, 4)]);
         all.set(std::slice::from_ref(&path), &[]).unwrap();
-        assert_eq!(all.cut("<cat-toy>,")[0], Stretch::Vectors(0, 1));
-        assert_eq!(all.cut("learned_embeds")[0], Stretch::Vectors(0, 1));
+        for (text, emphasis) in [
+            ("<cat-toy>", Emphasis::Original),
+            ("learned_embeds", Emphasis::Original),
+            ("embedding:<cat-toy>", Emphasis::Comfyui),
+            ("embedding:learned_embeds.safetensors", Emphasis::Comfyui),
+        ] {
+            assert_eq!(all.cut(text, emphasis), [vectors(text, 1)]);
+        }
+    }
+
+    #[test]
+    fn as_comfyui_reads_prompts_what_is_not_there_is_said_and_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("bad.safetensors");
+        save(&path, &[("emb_params", ones(&[1, 6]))]);
+        let mut all = of_model(&[(Part::TextEncoder, 4)]);
+        all.set(&[], std::slice::from_ref(&path)).unwrap();
+        let cut = all.cut("bad embedding:bad embedding:nope", Emphasis::Comfyui);
+        let words: Vec<&str> = cut
+            .iter()
+            .filter_map(|stretch| match stretch {
+                Stretch::Words(words) => Some(*words),
+                Stretch::Vectors { .. } | Stretch::Nothing { .. } => None,
+            })
+            .collect();
+        assert_eq!(words, ["bad ", " "]);
+        let notes = all.take_read().notes;
+        assert!(notes[0].contains("bad was made for"), "{notes:?}");
+        assert!(notes[1].contains("no embedding \"nope\""), "{notes:?}");
     }
 }

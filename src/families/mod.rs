@@ -21,7 +21,7 @@ use conditioner::Conditioner;
 pub use conditioner::Encoded;
 pub use decoder::{Decoder, PreviewBy};
 use embeddings::{Embeddings, EncoderShape};
-pub use embeddings::{EmbeddingsRead, find_embeddings};
+pub use embeddings::{EmbeddingsRead, embedding_vectors, find_embeddings};
 pub use family::Family;
 pub use file_kind::FileKind;
 use latent_space::LatentSpace;

@@ -72,13 +72,7 @@ impl Conditions {
     ) -> Result<Self> {
         let (emphasis, clip_skip) = (plan.emphasis, plan.clip_skip);
         let calls = calls(plan.sampler, plan.steps);
-        let phases = |text: &str| match emphasis.composes() {
-            true => schedule::phases(text, calls),
-            false => vec![schedule::Phase {
-                end: calls,
-                text: text.to_owned(),
-            }],
-        };
+        let phases = |text: &str| schedule::read(text, emphasis, calls);
         let mut parts = Vec::new();
         for part in prompts.parts(emphasis) {
             let mut encode = |text: &str| model.encode(text, emphasis, clip_skip);

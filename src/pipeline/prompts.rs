@@ -3,8 +3,8 @@
 
 use crate::error::Result;
 use crate::families::Lora;
+use crate::prompt::compose;
 use crate::prompt::template::{self, Lists};
-use crate::prompt::{compose, networks};
 use crate::request::{Emphasis, GenerationRequest};
 
 /// The prompts of one picture, wildcards and choices drawn.
@@ -30,12 +30,7 @@ impl PicturePrompts {
 
     /// The texts that are drawn together, with their weights; at least one.
     pub(super) fn parts(&self, emphasis: Emphasis) -> Vec<compose::Part> {
-        let text = networks::without_tags(&self.prompt);
-        if emphasis.composes() {
-            compose::parts(&text)
-        } else {
-            vec![compose::Part { text, weight: 1.0 }]
-        }
+        compose::read(&self.prompt, emphasis)
     }
 
     /// Whether the pictures of both can be drawn together.

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::attention::{Token, tokens};
+use super::embeddings::{COMFY_PREFIX, EmbeddingNames, Stretch};
 use super::template::{self, Mark};
 use super::{compose, networks, schedule, whole_words};
 use crate::request::Emphasis;
@@ -19,7 +20,7 @@ pub struct Known<'a> {
     pub loras: Option<&'a [String]>,
     /// `colours`, `animals/birds`.
     pub wildcards: Option<&'a [String]>,
-    pub embeddings: Option<&'a [String]>,
+    pub embeddings: Option<&'a EmbeddingNames>,
 }
 
 /// What [`read`] finds.
@@ -438,26 +439,46 @@ impl Reader<'_> {
         }
     }
 
+    /// Names of embeddings in the words between all other signs.
     fn embeddings(&mut self, plain: &str, known: &Known<'_>) {
-        const PREFIX: &str = "embedding:";
         let Some(names) = known.embeddings else {
             return;
         };
-        let lower = plain.to_ascii_lowercase();
-        for name in names.iter().filter(|name| !name.is_empty()) {
-            for at in whole_words(&lower, &name.to_ascii_lowercase()) {
-                let prefix = lower
-                    .get(..at)
-                    .is_some_and(|before| before.ends_with(PREFIX));
-                let start = if prefix { at - PREFIX.len() } else { at };
-                self.paint(start..at + name.len(), SpanKind::Embedding);
-            }
+        let mut at = 0;
+        while at < plain.len() {
+            let is_words = |kind: &SpanKind| matches!(kind, SpanKind::Text | SpanKind::Escape);
+            let rest = self.kinds.get(at..).unwrap_or_default();
+            let length = rest.iter().take_while(|kind| is_words(kind)).count();
+            self.embeddings_of(plain, at..at + length, names);
+            at += length.max(1);
         }
-        for (at, _) in plain.match_indices(PREFIX) {
-            if self.kinds.get(at) != Some(&SpanKind::Embedding) {
-                let rest = plain.get(at..).unwrap_or_default();
-                let end = rest.find([' ', ',', '\n', ')', ']']).unwrap_or(rest.len());
-                self.warn(at..at + end, "There is no embedding of this name.");
+    }
+
+    fn embeddings_of(&mut self, plain: &str, range: Range<usize>, names: &EmbeddingNames) {
+        let words = plain.get(range.clone()).unwrap_or_default();
+        let mut at = range.start;
+        for stretch in names.cut(words, self.emphasis, &mut |_| Some(1)) {
+            let range = at..at + stretch.text().len();
+            at = range.end;
+            match stretch {
+                Stretch::Vectors { .. } => self.paint(range, SpanKind::Embedding),
+                Stretch::Nothing { .. } => {
+                    let message =
+                        "There is no embedding of this name; the prompt is read without it.";
+                    self.warn(range, message);
+                }
+                Stretch::Words(words) => {
+                    for (start, _) in words.match_indices(COMFY_PREFIX) {
+                        let rest = words.get(start..).unwrap_or_default();
+                        let end = rest.find([' ', ',', '\n']).unwrap_or(rest.len());
+                        let start = range.start + start;
+                        let message = match self.emphasis {
+                            Emphasis::Comfyui => "ComfyUI wants a space before this.",
+                            _ => "There is no embedding of this name.",
+                        };
+                        self.warn(start..start + end, message);
+                    }
+                }
             }
         }
     }
@@ -565,7 +586,8 @@ mod tests {
 
     /// What is warned of, and the beginning of the words.
     fn warned(prompt: &str, emphasis: Emphasis) -> Vec<(&str, String)> {
-        let (loras, lists, embeddings) = (names(&["pixel"]), names(&["a/bird"]), names(&["neg"]));
+        let (loras, lists) = (names(&["pixel"]), names(&["a/bird"]));
+        let embeddings = EmbeddingNames::new(vec!["embeddings/Neg.pt".into()]);
         let known = Known {
             loras: Some(&loras),
             wildcards: Some(&lists),

@@ -4,7 +4,8 @@
 //! (`get_multicond_prompt_list`); Liu et al., "Compositional Visual Generation with Composable
 //! Diffusion Models", 2022.
 
-use super::whole_words;
+use super::{networks, whole_words};
+use crate::request::Emphasis;
 
 /// One of the prompts that `AND` stands between.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +13,16 @@ pub struct Part {
     pub text: String,
     /// How strongly it draws: 1 unless the part ends in `:0.5`. Below 0 it pushes away.
     pub weight: f64,
+}
+
+/// The parts of a prompt as `emphasis` reads it, without its `<lora:...>`; at least one.
+pub fn read(prompt: &str, emphasis: Emphasis) -> Vec<Part> {
+    let text = networks::without_tags(prompt);
+    if emphasis.composes() {
+        parts(&text)
+    } else {
+        vec![Part { text, weight: 1.0 }]
+    }
 }
 
 /// The parts of a prompt; at least one. `a cat AND a dog :0.5`.

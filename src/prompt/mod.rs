@@ -36,6 +36,7 @@ mod check;
 mod comfyui;
 mod compel;
 pub mod compose;
+pub mod embeddings;
 mod name;
 pub mod networks;
 mod python_random;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use crate::request::Emphasis;
+
 /// Deeper nesting is plain text: bounds the recursion.
 const MAX_DEPTH: usize = 100;
 
@@ -19,6 +21,17 @@ pub struct Phase {
     /// the network from 0.
     pub end: usize,
     pub text: String,
+}
+
+/// As [`phases`], as `emphasis` reads the prompt.
+pub fn read(prompt: &str, emphasis: Emphasis, steps: usize) -> Vec<Phase> {
+    match emphasis.composes() {
+        true => phases(prompt, steps),
+        false => vec![Phase {
+            end: steps,
+            text: prompt.to_owned(),
+        }],
+    }
 }
 
 /// The texts of a prompt over `steps`, in order; at least one, the last ends at `steps`.

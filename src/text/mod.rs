@@ -6,6 +6,5 @@
 
 pub mod clip;
 pub mod clip_vocabulary;
-pub mod embeddings;
 pub mod tokenizer;
 pub mod weighting;

@@ -16,15 +16,15 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::clip_vocabulary::{BEGIN, END, merges, tokens};
-use super::embeddings::{Cut, Stretch, words_only};
 use crate::error::{Error, Result};
-use crate::prompt::{Piece, compose, networks, pieces, schedule, template};
+use crate::prompt::embeddings::{Cut, Stretch, words_only};
+use crate::prompt::{Piece, compose, pieces, schedule, template};
 use crate::request::Emphasis;
 
 /// How far back (in tokens) a chunk may end at a comma; A1111's default.
 const COMMA_BACKTRACK: usize = 20;
-/// From so many tokens on ComfyUI cuts a word at the end of a chunk.
-const LONG_WORD: usize = 8;
+/// From so many tokens on ComfyUI cuts words between two embeddings at the end of a chunk.
+const LONG_SEGMENT: usize = 8;
 /// Enough for every text of a prompt that changes to be seen once.
 const COUNTED_STEPS: usize = 20;
 /// The pieces that CLIP's tokenizer cuts text into before it looks at letters.
@@ -148,25 +148,37 @@ impl ClipTokenizer {
         self.length
     }
 
-    /// Tokens of the prompt as it was typed, without markers, weights, `BREAK` and `<lora:...>`. Of a
-    /// prompt with several texts, the longest; of choices, any one.
+    /// Tokens of the prompt as it was typed, without markers, weights, `BREAK` and `<lora:...>`; the
+    /// embeddings that `cut` finds count as their vectors. Of a prompt with several texts, the longest;
+    /// of choices, any one.
     ///
     /// Errors: [`Error::Request`] where the tokenizer refuses the text.
-    pub fn count(&self, prompt: &str, emphasis: Emphasis) -> Result<usize> {
+    pub fn count(&self, prompt: &str, emphasis: Emphasis, cut: Cut<'_>) -> Result<usize> {
         let prompt = template::resolve(prompt, 0, &BTreeMap::new())?;
         let mut longest = 0;
-        for part in compose::parts(&networks::without_tags(&prompt)) {
-            for phase in schedule::phases(&part.text, COUNTED_STEPS) {
-                let mut count = 0;
-                for piece in pieces(&phase.text, emphasis) {
-                    if let Piece::Text { text, .. } = piece {
-                        count += self.tokens(&text)?.len();
-                    }
-                }
-                longest = longest.max(count);
+        for part in compose::read(&prompt, emphasis) {
+            for phase in schedule::read(&part.text, emphasis, COUNTED_STEPS) {
+                longest = longest.max(self.count_text(&phase.text, emphasis, cut)?);
             }
         }
         Ok(longest)
+    }
+
+    fn count_text(&self, text: &str, emphasis: Emphasis, cut: Cut<'_>) -> Result<usize> {
+        let mut tokens = 0;
+        for piece in pieces(text, emphasis) {
+            let Piece::Text { text, .. } = piece else {
+                continue;
+            };
+            for stretch in cut(&text) {
+                tokens += match stretch {
+                    Stretch::Words(words) => self.tokens(words)?.len(),
+                    Stretch::Vectors { count, .. } => count,
+                    Stretch::Nothing { .. } => 0,
+                };
+            }
+        }
+        Ok(tokens)
     }
 
     /// The chunks of the pieces of a prompt; at least one.
@@ -196,14 +208,15 @@ impl ClipTokenizer {
                             self.push(&mut chunks, &mut open, (token, weight, index));
                         }
                     }
-                    Stretch::Vectors(embedding, count) => {
+                    Stretch::Nothing { .. } => {}
+                    Stretch::Vectors { number, count, .. } => {
                         if open.tokens.len() == self.capacity() {
                             chunks.push(self.close_at_comma(&mut open, None));
                         }
                         if open.tokens.len() + count > self.capacity() {
                             chunks.push(self.close(&mut open));
                         }
-                        open.tokens.extend(vectors(embedding, count, weight, index));
+                        open.tokens.extend(vectors(number, count, weight, index));
                     }
                 }
             }
@@ -240,11 +253,12 @@ impl ClipTokenizer {
         });
     }
 
-    /// As [`Self::chunks_with`], in ComfyUI's way: words are kept together, except long ones
-    /// (`comfy/sd1_clip.py`, `tokenize_with_weights`). A break begins a new chunk.
+    /// As [`Self::chunks_with`], in ComfyUI's way: what has one weight and no embedding inside is kept
+    /// together where it is short (`comfy/sd1_clip.py`, `tokenize_with_weights`). A break begins a new
+    /// chunk.
     ///
     /// Errors: as [`Self::chunks`].
-    pub fn chunks_of_words(&self, pieces: &[Piece], cut: Cut<'_>) -> Result<Vec<Chunk>> {
+    pub fn chunks_of_segments(&self, pieces: &[Piece], cut: Cut<'_>) -> Result<Vec<Chunk>> {
         let mut chunks = Vec::new();
         let mut open = OpenChunk::default();
         for (index, piece) in pieces.iter().enumerate() {
@@ -256,21 +270,20 @@ impl ClipTokenizer {
             for stretch in cut(text) {
                 match stretch {
                     Stretch::Words(words) => {
-                        for word in words.split([' ', '\n']).filter(|word| !word.is_empty()) {
-                            let token = |id| Token {
-                                id,
-                                weight,
-                                piece: index,
-                                vector: None,
-                            };
-                            let word = self.tokens(word)?.into_iter().map(token).collect();
-                            self.push_word(&mut chunks, &mut open, word);
-                        }
+                        let token = |id| Token {
+                            id,
+                            weight,
+                            piece: index,
+                            vector: None,
+                        };
+                        let segment = self.tokens(words)?.into_iter().map(token).collect();
+                        self.push_segment(&mut chunks, &mut open, segment);
                     }
-                    Stretch::Vectors(embedding, count) => {
-                        let word = vectors(embedding, count, weight, index).collect();
-                        self.push_word(&mut chunks, &mut open, word);
+                    Stretch::Vectors { number, count, .. } => {
+                        let segment = vectors(number, count, weight, index).collect();
+                        self.push_segment(&mut chunks, &mut open, segment);
                     }
+                    Stretch::Nothing { .. } => {}
                 }
             }
         }
@@ -278,18 +291,18 @@ impl ClipTokenizer {
         Ok(chunks)
     }
 
-    fn push_word(&self, chunks: &mut Vec<Chunk>, open: &mut OpenChunk, mut word: Vec<Token>) {
-        let is_long = word.len() >= LONG_WORD;
+    fn push_segment(&self, chunks: &mut Vec<Chunk>, open: &mut OpenChunk, mut rest: Vec<Token>) {
+        let is_long = rest.len() >= LONG_SEGMENT;
         loop {
             let room = self.capacity().saturating_sub(open.tokens.len());
-            if word.len() <= room {
-                open.tokens.append(&mut word);
+            if rest.len() <= room {
+                open.tokens.append(&mut rest);
                 return;
             }
-            if is_long || word.len() > self.capacity() {
-                let later = word.split_off(room);
-                open.tokens.append(&mut word);
-                word = later;
+            if is_long || rest.len() > self.capacity() {
+                let later = rest.split_off(room);
+                open.tokens.append(&mut rest);
+                rest = later;
             }
             chunks.push(self.close(open));
         }
@@ -491,6 +504,11 @@ mod tests {
             .unwrap()
     }
 
+    fn count(tokenizer: &ClipTokenizer, prompt: &str) -> usize {
+        let count = tokenizer.count(prompt, Emphasis::Original, &mut words_only);
+        count.unwrap()
+    }
+
     fn starter() -> ClipTokenizer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter/tokenizer");
         ClipTokenizer::from_folder(&folder, 32).unwrap()
@@ -539,10 +557,7 @@ mod tests {
             .iter()
             .map(|chunk| chunk.ids.iter().filter(|id| !markers.contains(id)).count())
             .sum();
-        assert_eq!(
-            inside,
-            tokenizer.count(&prompt, Emphasis::Original).unwrap()
-        );
+        assert_eq!(inside, count(&tokenizer, &prompt));
         assert!(chunks.len() > 4);
         for chunk in &chunks {
             assert_eq!((chunk.ids.len(), chunk.weights.len()), (32, 32));
@@ -566,14 +581,9 @@ mod tests {
         std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
         let tokenizer = ClipTokenizer::from_folder(folder.path(), 32).unwrap();
         let prompt = "cat, dog, owl, fox, ".repeat(5);
-        assert_eq!(
-            tokenizer.count("cat", Emphasis::Original).unwrap(),
-            starter().count("cat", Emphasis::Original).unwrap()
-        );
-        assert_eq!(
-            tokenizer.count(&prompt, Emphasis::Original).unwrap(),
-            starter().count(&prompt, Emphasis::Original).unwrap()
-        );
+        for text in ["cat", prompt.as_str()] {
+            assert_eq!(count(&tokenizer, text), count(&starter(), text));
+        }
     }
 
     #[test]
@@ -626,7 +636,11 @@ mod tests {
         match text.split_once("STYLE") {
             Some((before, after)) => vec![
                 Stretch::Words(before),
-                Stretch::Vectors(7, 4),
+                Stretch::Vectors {
+                    text: "STYLE",
+                    number: 7,
+                    count: 4,
+                },
                 Stretch::Words(after),
             ],
             None => words_only(text),

@@ -10,11 +10,12 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 use super::WorkerConfig;
 use super::handle::Ends;
 use super::message::{Event, FileCommand, OpenedPicture, Picture};
+use super::token_counter::TokenCounter;
 use super::watch::{LOOK_EVERY, Watched};
 use crate::error::{Error, Result};
-use crate::families::{ClipTokenizer, ModelFiles};
+use crate::families::ModelFiles;
 use crate::output;
-use crate::request::{Emphasis, PictureFormat, SaveTarget};
+use crate::request::{PictureFormat, SaveTarget};
 
 /// Works until the handle is dropped; what a person asked to be written then is still written.
 pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Vec<PathBuf>>) {
@@ -78,8 +79,8 @@ fn guarded(
             FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
                 unreadable(path, &error)
             }
-            FileCommand::CountTokens { prompt, .. } => Event::TokensCounted {
-                prompt,
+            FileCommand::CountTokens(asked) => Event::TokensCounted {
+                asked,
                 tokens: None,
             },
             _ => Event::FileFailed(error.into()),
@@ -87,56 +88,16 @@ fn guarded(
     })
 }
 
-/// Counts tokens with the tokenizer of one model, kept between questions.
-#[derive(Default)]
-struct TokenCounter {
-    tokenizer: Option<(Option<PathBuf>, ClipTokenizer)>,
-}
-
-impl TokenCounter {
-    /// What cannot be counted is left unknown: drawing with the model says why.
-    fn count(
-        &mut self,
-        config: &WorkerConfig,
-        model: Option<PathBuf>,
-        prompt: String,
-        emphasis: Emphasis,
-    ) -> Event {
-        let tokens = self
-            .tokenizer(config, model)
-            .and_then(|tokenizer| tokenizer.count(&prompt, emphasis));
-        Event::TokensCounted {
-            prompt,
-            tokens: tokens.inspect_err(|error| log::warn!("{error}")).ok(),
-        }
-    }
-
-    fn tokenizer(
-        &mut self,
-        config: &WorkerConfig,
-        model: Option<PathBuf>,
-    ) -> Result<&ClipTokenizer> {
-        let known = match self.tokenizer.take() {
-            Some((path, tokenizer)) if path == model => tokenizer,
-            _ => {
-                let folder = model
-                    .clone()
-                    .unwrap_or_else(|| super::starter_folder(&config.weights));
-                ModelFiles::open(&folder)?.tokenizer()?
-            }
-        };
-        Ok(&self.tokenizer.insert((model, known)).1)
-    }
-}
-
 /// `None`: another thread answers.
 fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> Option<Event> {
     Some(match command {
-        FileCommand::CountTokens {
-            model,
-            prompt,
-            emphasis,
-        } => desk.counter.count(config, model, prompt, emphasis),
+        FileCommand::CountTokens(asked) => {
+            let tokens = desk.counter.count(config, &asked);
+            Event::TokensCounted {
+                asked,
+                tokens: tokens.inspect_err(|error| log::warn!("{error}")).ok(),
+            }
+        }
         FileCommand::FindModels { folders } => {
             // The library thread answers; where it is gone, nobody can.
             let _ = desk.searches.send(folders);

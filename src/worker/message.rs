@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Remedy};
+use crate::prompt::embeddings::EmbeddingNames;
 pub use crate::request::Recipe;
 use crate::request::{
     AddOn, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, ModelCard, PictureFormat,
@@ -111,11 +112,17 @@ pub enum FileCommand {
     /// Show the file in the system's file manager.
     ShowInFolder { path: PathBuf },
     /// Count the tokens of a prompt, as the model reads it.
-    CountTokens {
-        model: Option<PathBuf>,
-        prompt: String,
-        emphasis: Emphasis,
-    },
+    CountTokens(TokensAsked),
+}
+
+/// Whose tokens are to be counted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokensAsked {
+    pub model: Option<PathBuf>,
+    pub prompt: String,
+    pub emphasis: Emphasis,
+    /// Those that the prompt may name.
+    pub embeddings: Arc<EmbeddingNames>,
 }
 
 /// What the worker reports. Every job ends in exactly one of `Finished`, `Failed`, `Cancelled`.
@@ -208,7 +215,7 @@ pub enum Event {
     },
     /// Answers `CountTokens`: without the markers at begin and end; `None` where the model cannot say.
     TokensCounted {
-        prompt: String,
+        asked: TokensAsked,
         tokens: Option<usize>,
     },
     /// A `Keep`, `SaveAs`, `Delete`, `Restore`, `ShowInFolder` or `FindModels` failed; or what

@@ -45,6 +45,7 @@ TEMPLATES = [
     "{1e1::a|b}", "{2$$a|a|b}", "{1$$  $$a|b}", "{1:: a |b}", "{2::a|2::b|1::c}", "{2$$2::a|2::b|1::c}", "{2$$1::a|1::a|5::c}", "{__color__|__animal__} on {__color__|b}",
     "__nest__", "__nest__ {a|b} __nest__", "{3-2$$a|b|c}", "{1$$a}", "{0$$a|b}", "{~a|b}",
 ]
+EMBEDDINGS = [["bad.safetensors", 3], ["sub/neg.pt", 9], ["v2.1.bin", 1]]
 LISTS = {
     "color": ["red", "# no", "", "blue # deep", "green", "red", "{dark|light} pink"],
     "a/animal": ["cat", "dog", "owl __color__"],
@@ -121,7 +122,7 @@ def clip_tokenizer():
 
 
 def chunks(rng):
-    """Long prompts cut into chunks: A1111 goes back to a near comma, ComfyUI keeps words together."""
+    """Long prompts cut into chunks: A1111 goes back to a near comma."""
     tokenizer, root = clip_tokenizer(), pathlib.Path(os.environ["A1111"]) / "modules"
     opts = types.SimpleNamespace(emphasis="Original", comma_padding_backtrack=20)
     given = {"opts": opts, "prompt_parser": a1111_parser()}
@@ -133,24 +134,50 @@ def chunks(rng):
     a1111.tokenize = lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"]
     none = types.SimpleNamespace(find_embedding_at_position=lambda tokens, position: (None, None))
     a1111.hijack = types.SimpleNamespace(embedding_db=none)
-    names = ["parse_parentheses", "token_weights", "escape_important", "unescape_important", "SDTokenizer"]
-    words = taken(pathlib.Path(os.environ["COMFYUI"]) / "comfy/sd1_clip.py", names, {}).SDTokenizer
-    words.__init__ = lambda self: None
-    comfyui = words()
-    comfyui.__dict__.update(pad_with_end=True, end_token=49407, start_token=49406, tokens_start=1, tokenizer=tokenizer, embedding_identifier="embedding:",
-                            embedding_directory=None, max_word_length=8, max_length=77, pad_to_max_length=True, min_length=None)
     pool = ["cat", "a (red:1.3) fox", "supercalifragilisticexpialidocious", ",", ", ", ", ", "on", "honorificabilitudinitatibus", " BREAK ", "(deep, (blue) sea)", "x" * 40]
     cases = []
     for _ in range(12):
         prompt = " ".join(rng.choice(pool) for _ in range(rng.randrange(10, 70)))
-        rows = lambda chunks: [[list(map(int, ids)), list(map(float, weights))] for ids, weights in chunks]
-        trimmed = lambda chunks: [[ids[: ids.index(49407) + 1], weights[: ids.index(49407) + 1]] for ids, weights in chunks]
-        cases.append({
-            "prompt": prompt,
-            "a1111": trimmed(rows((chunk.tokens, chunk.multipliers) for chunk in a1111.tokenize_line(prompt)[0])),
-            "comfyui": trimmed(rows(zip(*chunk) for chunk in comfyui.tokenize_with_weights(prompt.replace(" BREAK ", " ")))),
-        })
+        chunks = [(chunk.tokens, chunk.multipliers) for chunk in a1111.tokenize_line(prompt)[0]]
+        cases.append({"prompt": prompt, "chunks": trimmed(chunks)})
     return cases
+
+
+def trimmed(chunks):
+    """Up to the end marker."""
+    rows = [(list(map(int, ids)), list(map(float, weights))) for ids, weights in chunks]
+    return [[ids[: ids.index(49407) + 1], weights[: ids.index(49407) + 1]] for ids, weights in rows]
+
+
+def comfyui_chunks(rng):
+    """ComfyUI's chunks and its embeddings; row R of embedding N is the token -(1 + 100 N + R)."""
+    import logging, re, traceback
+    import safetensors.torch, torch
+    names = ["parse_parentheses", "token_weights", "escape_important", "unescape_important", "expand_directory_list", "bundled_embed", "load_embed", "SDTokenizer"]
+    given = {"re": re, "os": os, "torch": torch, "logging": logging, "traceback": traceback}
+    words = taken(pathlib.Path(os.environ["COMFYUI"]) / "comfy/sd1_clip.py", names, given).SDTokenizer
+    words.__init__ = lambda self: None
+    comfyui = words()
+    pool = ["cat", "a (red:1.3) fox", "supercalifragilisticexpialidocious", ",", ", ", "honorificabilitudinitatibus", "(deep, (blue) sea)", "x" * 40, "\\(sky\\)", "on"]
+    named = ["embedding:bad", "embedding:bad,", "(embedding:sub/neg:1.3)", "bad", "embedding:nope", "embedding:nope, on", "x,embedding:bad", "embedding:sub/neg.pt", "embedding:neg.pt",
+             "embedding:v2.1", "embedding:v2", "\nembedding:bad", "embedding:bad.safetensors,,", "embedding:sub/bad", "(embedding:bad cat:0.8)", "sub/neg"]
+    prompts = ["a cat " + name + " in snow" for name in named] + ["embedding: bad on", "embedding:bad embedding:bad"]
+    prompts += [" ".join(rng.choice(pool + named) for _ in range(rng.randrange(8, 60))) for _ in range(16)]
+    with tempfile.TemporaryDirectory() as folder:
+        values = lambda number, rows: -(1 + 100.0 * number + torch.arange(rows).float())[:, None].expand(rows, 4).contiguous()
+        (pathlib.Path(folder) / "sub").mkdir()
+        for number, (path, rows) in enumerate(EMBEDDINGS):
+            path = pathlib.Path(folder) / path
+            if path.suffix == ".safetensors":
+                safetensors.torch.save_file({"emb_params": values(number, rows)}, path)
+            else:
+                torch.save({"string_to_param": {"*": values(number, rows)}}, path)
+        comfyui.__dict__.update(pad_token=49407, end_token=49407, start_token=49406, tokens_start=1, tokenizer=clip_tokenizer(), tokenizer_adds_end_token=True,
+                                embedding_identifier="embedding:", embedding_directory=[folder], embedding_size=4, embedding_key="clip_l", max_word_length=8,
+                                max_length=77, pad_to_max_length=True, min_length=None)
+        plain = lambda token: int(token[0]) if isinstance(token, torch.Tensor) else token
+        read = lambda prompt: trimmed([[plain(token) for token in ids], weights] for ids, weights in (zip(*chunk) for chunk in comfyui.tokenize_with_weights(prompt)))
+        return [{"prompt": prompt, "chunks": read(prompt)} for prompt in prompts]
 
 
 def has_braces_without_choice(template):
@@ -196,6 +223,8 @@ def main():
         "lists": LISTS,
         "templates": templates(rng),
         "chunks": chunks(rng),
+        "embeddings": EMBEDDINGS,
+        "comfyui_chunks": comfyui_chunks(random.Random(6)),
     }
     path = pathlib.Path(os.environ.get("OUT", "tests/reference/data/prompts")) / "grammar.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -162,7 +162,7 @@ fn field_ui(
             // Only while somebody types, not where the cursor goes.
             let typing = text != before || was.as_ref().is_some_and(|it| it.at == at);
             let found = typing
-                .then(|| completion::offers(text, at, field.names))
+                .then(|| completion::offers(text, at, field.names, field.emphasis))
                 .flatten();
             let Some((typed, offers)) = found else {
                 return Vec::new();
@@ -231,7 +231,7 @@ fn known(names: &Names) -> Known<'_> {
     Known {
         loras: Some(&names.loras),
         wildcards: names.wildcards.as_deref(),
-        embeddings: Some(&names.embeddings),
+        embeddings: Some(&*names.embedding_names),
     }
 }
 
