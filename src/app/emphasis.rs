@@ -1,8 +1,12 @@
-//! Ctrl+Up and Ctrl+Down: changes the weight of words in a prompt, in A1111's `(words:1.1)` syntax.
+//! Ctrl+Up and Ctrl+Down: changes the weight of words in a prompt, as the chosen emphasis writes it.
 //!
-//! Plain text in, plain text out; positions are characters, as the text field counts them.
+//! Plain text in, plain text out; positions are characters, as the text field counts them. What has a
+//! weight is for the prompt's own grammar to say ([`weigh`]).
 
 use std::ops::Range;
+
+use crate::prompt::{is_word, weigh};
+use crate::request::Emphasis;
 
 /// One press of the key.
 pub const STEP: f64 = 0.1;
@@ -15,91 +19,59 @@ pub struct Weighted {
 }
 
 /// Changes the weight of the selected words by `delta`; without a selection, of the word at the
-/// cursor. A weight of 1 loses its brackets. `None`: there is no word there.
-pub fn change_weight(text: &str, selection: Range<usize>, delta: f64) -> Option<Weighted> {
-    let chars: Vec<char> = text.chars().collect();
-    if selection.start > chars.len() {
+/// cursor. A weight of 1 loses its brackets. `None`: there is no word there, or words have no weight.
+pub fn change_weight(
+    text: &str,
+    selection: Range<usize>,
+    delta: f64,
+    emphasis: Emphasis,
+) -> Option<Weighted> {
+    let byte = |at: usize| {
+        let mut places = text.char_indices().map(|(byte, _)| byte);
+        places.nth(at).unwrap_or(text.len())
+    };
+    if selection.start > text.chars().count() {
         return None;
     }
-    let words = words_at(&chars, selection)?;
-    let (outer, inner, weight) = match bracketed(&chars, &words) {
-        Some(found) => found,
+    let words = words_at(text, byte(selection.start)..byte(selection.end))?;
+    let found = weigh::around(text, &words, emphasis);
+    let (outer, inner, weight) = match found {
+        Some(found) => (found.outer, found.inner, found.weight),
         None => (words.clone(), words, 1.0),
     };
     let weight = (((weight + delta) * 100.0).round() / 100.0).clamp(0.1, 2.0);
-    let content: String = chars.get(inner)?.iter().collect();
-    let length = content.chars().count();
+    let content = text.get(inner)?;
     let (replacement, offset) = if (weight - 1.0).abs() < 1e-9 {
-        (content, 0)
+        (content.to_owned(), 0)
     } else {
-        (format!("({content}:{weight})"), 1)
+        (weigh::written(content, weight, emphasis)?, 1)
     };
-    let before: String = chars.get(..outer.start)?.iter().collect();
-    let after: String = chars.get(outer.end..)?.iter().collect();
-    let start = outer.start + offset;
+    let before = text.get(..outer.start)?;
+    let after = text.get(outer.end..)?;
+    let start = before.chars().count() + offset;
     Some(Weighted {
         text: format!("{before}{replacement}{after}"),
-        selection: start..start + length,
+        selection: start..start + content.chars().count(),
     })
 }
 
 /// The selection without the spaces at its ends, or the word around the cursor.
-fn words_at(chars: &[char], selection: Range<usize>) -> Option<Range<usize>> {
-    let is_word = |index: usize| {
-        chars
-            .get(index)
-            .is_some_and(|c| c.is_alphanumeric() || "-_'".contains(*c))
-    };
-    let mut start = selection.start.min(chars.len());
-    let mut end = selection.end.min(chars.len());
-    if start == end {
-        while start > 0 && is_word(start - 1) {
-            start -= 1;
-        }
-        while is_word(end) {
-            end += 1;
-        }
+fn words_at(text: &str, selection: Range<usize>) -> Option<Range<usize>> {
+    let Range { start, end } = selection;
+    let range = if start == end {
+        let belongs = |c: char| is_word(c) || "-'".contains(c);
+        let before = text.get(..start)?.trim_end_matches(belongs);
+        let after = text.get(end..)?.trim_start_matches(belongs);
+        // compel's minus behind a word is a weight.
+        let word = text.get(before.len()..text.len() - after.len())?;
+        before.len()..before.len() + word.trim_end_matches('-').len()
     } else {
-        let is_space = |index: usize| {
-            chars
-                .get(index)
-                .is_some_and(|c| c.is_whitespace() || *c == ',')
-        };
-        while start < end && is_space(start) {
-            start += 1;
-        }
-        while end > start && is_space(end - 1) {
-            end -= 1;
-        }
-    }
-    (start < end).then_some(start..end)
-}
-
-/// Whether the words are what `(words:1.2)` holds: the whole, its inside, and the weight.
-/// The words may also be the whole, or a word inside.
-fn bracketed(chars: &[char], words: &Range<usize>) -> Option<(Range<usize>, Range<usize>, f64)> {
-    let open = if chars.get(words.start) == Some(&'(') {
-        words.start
-    } else {
-        (0..words.start)
-            .rev()
-            .take_while(|index| !matches!(chars.get(*index), Some(')')))
-            .find(|index| chars.get(*index) == Some(&'('))?
+        let is_space = |c: char| c.is_whitespace() || c == ',';
+        let words = text.get(start..end)?;
+        let start = end - words.trim_start_matches(is_space).len();
+        start..start + text.get(start..end)?.trim_end_matches(is_space).len()
     };
-    let close =
-        (open + 1..chars.len()).find(|index| matches!(chars.get(*index), Some('(' | ')')))?;
-    if chars.get(close) != Some(&')') || close + 1 < words.end {
-        return None;
-    }
-    let colon = (open + 1..close)
-        .rev()
-        .find(|index| chars.get(*index) == Some(&':'))?;
-    let weight: String = chars.get(colon + 1..close)?.iter().collect();
-    Some((
-        open..close + 1,
-        open + 1..colon,
-        weight.trim().parse().ok()?,
-    ))
+    (range.start < range.end).then_some(range)
 }
 
 #[cfg(test)]
@@ -109,7 +81,8 @@ mod tests {
     fn press(text: &str, selected: &str, delta: f64) -> (String, String) {
         let byte = text.find(selected).unwrap();
         let start = text[..byte].chars().count();
-        let done = change_weight(text, start..start + selected.chars().count(), delta).unwrap();
+        let selection = start..start + selected.chars().count();
+        let done = change_weight(text, selection, delta, Emphasis::Original).unwrap();
         let chars: Vec<char> = done.text.chars().collect();
         let selection = chars[done.selection].iter().collect();
         (done.text, selection)
@@ -141,13 +114,65 @@ mod tests {
 
     #[test]
     fn a_cursor_means_the_word_around_it() {
-        let done = change_weight("一只 企鹅 3d", 4..4, STEP).unwrap();
-        assert_eq!(done.text, "一只 (企鹅:1.1) 3d");
-        let again = change_weight(&done.text, 5..5, -STEP).unwrap();
-        assert_eq!(again.text, "一只 企鹅 3d");
-        assert_eq!(change_weight("a  fox", 2..2, STEP), None);
-        assert_eq!(change_weight("", 0..0, STEP), None);
-        assert_eq!(change_weight("fox", 40..50, STEP), None);
+        let press = |text: &str, at: usize, delta| {
+            change_weight(text, at..at, delta, Emphasis::Original).map(|done| done.text)
+        };
+        let heavier = press("一只 企鹅 3d", 4, STEP).unwrap();
+        assert_eq!(heavier, "一只 (企鹅:1.1) 3d");
+        assert_eq!(press(&heavier, 5, -STEP).unwrap(), "一只 企鹅 3d");
+        for (text, at) in [("a  fox", 2), ("", 0), ("fox", 40)] {
+            assert_eq!(press(text, at, STEP), None);
+        }
+    }
+
+    #[test]
+    fn weights_are_written_as_the_chosen_program_reads_them() {
+        for (emphasis, before, selected, after) in [
+            (
+                Emphasis::Original,
+                "a (red) fox",
+                "red",
+                Some("a (red:1.2) fox"),
+            ),
+            (
+                Emphasis::Original,
+                "a \\(red\\)",
+                "red",
+                Some("a \\((red:1.1)\\)"),
+            ),
+            (
+                Emphasis::Original,
+                "((a) fox:1.2)",
+                "fox",
+                Some("((a) fox:1.3)"),
+            ),
+            (
+                Emphasis::Comfyui,
+                "a red fox",
+                "red",
+                Some("a (red:1.1) fox"),
+            ),
+            (
+                Emphasis::Compel,
+                "a red fox",
+                "red fox",
+                Some("a (red fox)1.1"),
+            ),
+            (Emphasis::Compel, "a (red fox)0.9", "red", Some("a red fox")),
+            (Emphasis::Compel, "a red- fox", "red", Some("a red fox")),
+            (
+                Emphasis::Compel,
+                "a red+ fox",
+                "red",
+                Some("a (red)1.2 fox"),
+            ),
+            (Emphasis::None, "a red fox", "red", None),
+        ] {
+            let start = before.find(selected).unwrap();
+            let selection = start..start + selected.len();
+            let done = change_weight(before, selection, STEP, emphasis);
+            assert_eq!(done.map(|it| it.text).as_deref(), after, "{before}");
+        }
     }
 
     #[test]

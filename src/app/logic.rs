@@ -8,10 +8,7 @@ use egui::Context;
 
 use super::App;
 use super::dialogs::{Answer, Question};
-use super::panels::prompt;
-use super::state::{
-    Checked, Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path,
-};
+use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name, friendly_path};
 use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::{ModelCard, RefinerChoice};
@@ -376,13 +373,7 @@ impl App {
             (&request.prompt, &mut state.checked),
             (&request.negative_prompt, &mut state.checked_negative),
         ] {
-            if checked.text != *text || checked.emphasis != emphasis {
-                *checked = Checked {
-                    text: text.clone(),
-                    emphasis,
-                    warnings: prompt::slips(text, emphasis, &state.names),
-                };
-            }
+            checked.settle(text, emphasis, &state.names);
         }
     }
 

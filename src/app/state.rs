@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::prompt::embeddings::EmbeddingNames;
-use crate::prompt::{TypedName, Warning};
+use crate::prompt::{self, Known, Reading, Span, TypedName, Warning};
 use crate::request::{
     AddOn, AddOnKind, Emphasis, GenerationRequest, ModelCard, ModelDefaults, PictureSettings,
     Pixels, SamplerId, ScheduleId,
@@ -44,7 +44,7 @@ pub struct State {
     pub picker_query: String,
     pub details_open: bool,
     pub tokens: TokenCount,
-    pub names: Names,
+    pub names: Arc<Names>,
     /// The name that is being typed in one of the prompts.
     pub completing: Option<Completing>,
     pub checked: Checked,
@@ -259,7 +259,7 @@ pub struct Names {
     pub loras: Vec<String>,
     pub embeddings: Vec<String>,
     /// The same with their files, as prompts are read.
-    pub embedding_names: Arc<EmbeddingNames>,
+    pub embedding_files: Arc<EmbeddingNames>,
     /// `None`: nobody has looked for any.
     pub wildcards: Option<Vec<String>>,
 }
@@ -275,20 +275,75 @@ pub struct Completing {
     pub dismissed: bool,
 }
 
-/// What looks like a slip in a prompt that stood still for a moment.
+/// A prompt as it was read last, and what is told of it once it stood still for a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checked {
-    pub text: String,
-    pub emphasis: Emphasis,
-    pub warnings: Vec<Warning>,
+    text: String,
+    emphasis: Emphasis,
+    names: Arc<Names>,
+    reading: Reading,
+    /// What looks like a slip; of the words that stood still last.
+    pub told: Vec<Warning>,
+    /// They stand still.
+    settled: bool,
 }
 
 impl Checked {
-    /// The warnings, where they are still about this text.
-    pub fn of(&self, text: &str) -> &[Warning] {
-        match self.text == text {
-            true => &self.warnings,
+    /// A longer prompt is neither coloured nor checked: reading and laying it out with every letter would
+    /// be felt.
+    pub const MOST_BYTES: usize = 50_000;
+
+    /// Reads a prompt, where anything is other than the last time.
+    pub fn read(&mut self, text: &str, emphasis: Emphasis, names: &Arc<Names>) {
+        let known = self.text == text && self.emphasis == emphasis && self.names == *names;
+        if known {
+            return;
+        }
+        self.text.clear();
+        self.text.push_str(text);
+        (self.emphasis, self.names) = (emphasis, Arc::clone(names));
+        self.settled = false;
+        self.reading = match self.is_too_long() {
+            true => Reading::default(),
+            false => prompt::read(text, emphasis, &names.known()),
+        };
+    }
+
+    /// Tells the slips of a prompt that stands still.
+    pub fn settle(&mut self, text: &str, emphasis: Emphasis, names: &Arc<Names>) {
+        self.read(text, emphasis, names);
+        if !self.settled {
+            self.told.clone_from(&self.reading.warnings);
+            self.settled = true;
+        }
+    }
+
+    /// As it was read last; nothing of one that is too long.
+    pub fn spans(&self) -> &[Span] {
+        &self.reading.spans
+    }
+
+    /// The slips that are told, where they are about the text that was read.
+    pub fn marked(&self) -> &[Warning] {
+        match self.settled {
+            true => &self.told,
             false => &[],
+        }
+    }
+
+    /// Too long to be read.
+    pub fn is_too_long(&self) -> bool {
+        self.text.len() > Self::MOST_BYTES
+    }
+}
+
+impl Names {
+    /// For the reading of prompts.
+    fn known(&self) -> Known<'_> {
+        Known {
+            loras: Some(&self.loras),
+            wildcards: self.wildcards.as_deref(),
+            embeddings: Some(&self.embedding_files),
         }
     }
 }
@@ -442,7 +497,7 @@ impl State {
             model: request.model.clone(),
             prompt: request.prompt.clone(),
             emphasis: request.emphasis,
-            embeddings: Arc::clone(&self.names.embedding_names),
+            embeddings: Arc::clone(&self.names.embedding_files),
         }
     }
 
@@ -463,15 +518,15 @@ impl State {
             names.dedup();
             names
         };
-        self.names.loras = named(AddOnKind::Lora);
-        self.names.embeddings = named(AddOnKind::Embedding);
         let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
         let files = embeddings.map(|it| it.path.clone()).collect();
-        self.names.embedding_names = Arc::new(EmbeddingNames::new(files));
-        self.names.wildcards = Some(named(AddOnKind::Wildcard));
+        self.names = Arc::new(Names {
+            loras: named(AddOnKind::Lora),
+            embeddings: named(AddOnKind::Embedding),
+            embedding_files: Arc::new(EmbeddingNames::new(files)),
+            wildcards: Some(named(AddOnKind::Wildcard)),
+        });
         self.models.add_ons = add_ons;
-        // What is there now may not have been there when the prompts were read.
-        (self.checked, self.checked_negative) = Default::default();
     }
 
     /// The history that the search leaves.

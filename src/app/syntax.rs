@@ -6,17 +6,12 @@ use std::sync::Arc;
 use egui::text::{LayoutJob, TextFormat};
 use egui::{Color32, FontId, Galley, Stroke, Ui};
 
+use crate::app::state::Checked;
 use crate::app::theme::{self, Tokens};
-use crate::prompt::{Reading, SpanKind, Warning};
+use crate::prompt::SpanKind;
 
-/// Lays a prompt out for a text field. `warnings`: those that are still true of this text.
-pub fn layout(
-    ui: &Ui,
-    text: &str,
-    reading: &Reading,
-    warnings: &[Warning],
-    wrap_width: f32,
-) -> Arc<Galley> {
+/// Lays a prompt out for a text field, as it was read last.
+pub fn layout(ui: &Ui, text: &str, checked: &Checked, wrap_width: f32) -> Arc<Galley> {
     let tokens = theme::tokens(ui);
     let mut job = LayoutJob {
         keep_trailing_whitespace: true,
@@ -24,28 +19,26 @@ pub fn layout(
     };
     job.wrap.max_width = wrap_width;
     let mut at = 0;
-    for span in &reading.spans {
+    let mut warnings = checked.marked().iter().peekable();
+    for span in checked.spans() {
         let color = color(tokens, span.kind);
         // A span is cut where what is underlined begins and ends.
         while at < span.range.end {
-            let wrong = warnings.iter().find(|it| it.range.contains(&at));
-            let next = warnings
-                .iter()
-                .map(|it| it.range.start)
-                .filter(|start| *start > at);
-            let end = match wrong {
-                Some(warning) => warning.range.end,
-                None => next.min().unwrap_or(text.len()),
+            while warnings.next_if(|it| it.range.end <= at).is_some() {}
+            let (end, wrong) = match warnings.peek() {
+                Some(warning) if warning.range.start <= at => (warning.range.end, true),
+                Some(warning) => (warning.range.start, false),
+                None => (text.len(), false),
             };
             let end = end.min(span.range.end);
             let Some(part) = text.get(at..end) else {
                 break;
             };
-            job.append(part, 0.0, format(color, wrong.map(|_| tokens.danger)));
+            job.append(part, 0.0, format(color, wrong.then_some(tokens.danger)));
             at = end;
         }
     }
-    // What the reading does not reach, should it ever fall short.
+    // What the reading does not reach: all of a prompt that is too long.
     job.append(
         text.get(at..).unwrap_or_default(),
         0.0,

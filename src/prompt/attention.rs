@@ -28,7 +28,7 @@ impl Piece {
     }
 }
 
-const ROUND_FACTOR: f64 = 1.1;
+pub(super) const ROUND_FACTOR: f64 = 1.1;
 const SQUARE_FACTOR: f64 = 1.0 / 1.1;
 
 /// Splits the text of one phase of a prompt into weighted pieces, as `emphasis` reads it. Never
@@ -99,7 +99,13 @@ fn token(rest: &str) -> Option<(Token<'_>, usize)> {
 
 /// `:\s*([+-]?[.\d]+)\s*\)`.
 fn weight(rest: &str) -> Option<(Token<'_>, usize)> {
-    let close = rest.find(')')?;
+    // Not further than a number goes: a prompt of colons is read in time.
+    let behind = rest.get(1..)?;
+    let close = 1 + behind
+        .find(|c: char| !(c.is_whitespace() || c.is_ascii_digit() || "+-.".contains(c)))?;
+    if !rest.get(close..)?.starts_with(')') {
+        return None;
+    }
     let number = rest.get(1..close)?.trim();
     let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
     let is_number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');

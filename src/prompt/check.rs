@@ -2,6 +2,7 @@
 //!
 //! Nothing here keeps anybody from drawing: what cannot be read is drawn as text, as in AUTOMATIC1111.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::attention::{Token, tokens};
@@ -76,13 +77,17 @@ pub struct Warning {
 
 /// Reads a prompt as it was typed, templates and all. Takes time in proportion to its length.
 pub fn read(prompt: &str, emphasis: Emphasis, known: &Known<'_>) -> Reading {
+    let mut marks = Vec::new();
+    template::parse_marked(prompt, &mut marks);
     let mut reader = Reader {
         prompt,
         emphasis,
         kinds: vec![SpanKind::Text; prompt.len()],
         warnings: Vec::new(),
     };
-    let template = reader.template(known);
+    reader.wildcards(&marks, known);
+    reader.open_braces(&marks);
+    let template: Vec<Range<usize>> = marks.iter().map(|(range, _)| range.clone()).collect();
     let tags: Vec<Range<usize>> = networks::tags(prompt).collect();
     let plain = masked(&masked(prompt, &template, b'x'), &tags, b' ');
     reader.attention(&plain);
@@ -94,7 +99,7 @@ pub fn read(prompt: &str, emphasis: Emphasis, known: &Known<'_>) -> Reading {
     }
     reader.embeddings(&plain, known);
     reader.networks(&tags, known);
-    reader.paint_template();
+    reader.paint_template(marks);
     reader.finish()
 }
 
@@ -129,27 +134,27 @@ impl Reader<'_> {
         self.warnings.push(Warning { range, message });
     }
 
-    /// Wildcards and choices: warnings, and where their signs are.
-    fn template(&mut self, known: &Known<'_>) -> Vec<Range<usize>> {
-        let mut marks = Vec::new();
-        template::parse_marked(self.prompt, &mut marks);
-        for (range, mark) in &marks {
-            let (Mark::Wildcard(name), Some(names)) = (mark, known.wildcards) else {
+    /// Wildcards of which there is no list.
+    fn wildcards(&mut self, marks: &[(Range<usize>, Mark)], known: &Known<'_>) {
+        let Some(names) = known.wildcards else {
+            return;
+        };
+        let mut asked: BTreeMap<&str, bool> = BTreeMap::new();
+        for (range, mark) in marks {
+            let Mark::Wildcard(name) = mark else {
                 continue;
             };
-            let pattern = template::canonical(name);
-            let anywhere = template::below(&pattern);
-            let is_known = |name: &String| {
-                template::matches(&pattern, name) || template::matches(&anywhere, name)
-            };
-            if !name.contains('{') && !names.iter().any(is_known) {
+            let is_known = asked.entry(name).or_insert_with(|| {
+                let pattern = template::canonical(name);
+                let is_named = |list: &String| template::is_named(&pattern, list);
+                name.contains('{') || names.iter().any(is_named)
+            });
+            if !*is_known {
                 let message =
                     format!("There is no wildcard {name}; it is drawn as it stands here.");
                 self.warn(range.clone(), message);
             }
         }
-        self.open_braces(&marks);
-        marks.into_iter().map(|(range, _)| range).collect()
     }
 
     /// A brace with a bar behind it was to be a choice.
@@ -172,9 +177,14 @@ impl Reader<'_> {
                 _ => {}
             }
         }
+        let mut is_sign = vec![false; prompt.len()];
+        for (range, _) in marks {
+            if let Some(signs) = is_sign.get_mut(range.clone()) {
+                signs.fill(true);
+            }
+        }
         for at in open {
-            let is_sign = marks.iter().any(|(range, _)| range.contains(&at));
-            if !is_sign {
+            if is_sign.get(at) == Some(&false) {
                 self.warn(
                     at..at + 1,
                     "This { is never closed and is read as a letter.",
@@ -379,7 +389,6 @@ impl Reader<'_> {
 
     /// Square brackets that look like editing and are none.
     fn missed_edits(&mut self, part: &str, from: usize, parsed: &schedule::Parsed) {
-        let is_edit = |at: usize| parsed.marks.iter().any(|mark| mark.contains(&at));
         // Open square brackets, and whether a colon or bar stands inside each.
         let mut open: Vec<(usize, bool)> = Vec::new();
         let mut missed = Vec::new();
@@ -388,7 +397,7 @@ impl Reader<'_> {
                 Token::OpenSquare => open.push((range.start, false)),
                 Token::CloseSquare => {
                     if let Some((start, true)) = open.pop()
-                        && !is_edit(start)
+                        && self.kinds.get(from + start) != Some(&SpanKind::Edit)
                     {
                         missed.push(start..range.end);
                     }
@@ -528,9 +537,7 @@ impl Reader<'_> {
     }
 
     /// Last, so that a template's signs show inside of all else.
-    fn paint_template(&mut self) {
-        let mut marks = Vec::new();
-        template::parse_marked(self.prompt, &mut marks);
+    fn paint_template(&mut self, mut marks: Vec<(Range<usize>, Mark)>) {
         // Wildcards first: choices may stand in their names.
         marks.sort_by_key(|(_, mark)| *mark == Mark::Sign);
         for (range, mark) in marks {

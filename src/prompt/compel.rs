@@ -5,6 +5,7 @@
 //! `.blend()` and `.and()`, which are read as words.
 
 use super::Piece;
+use super::weigh::Weighed;
 
 /// Deeper brackets are words: bounds the recursion.
 const MAX_DEPTH: usize = 50;
@@ -74,6 +75,41 @@ fn weighted(
         .iter_mut()
         .for_each(|(_, weight)| *weight *= factor);
     Ok((fragments, rest))
+}
+
+/// `(x)`, `(x)1.3`, `(x)++` and `word++`, each behind those inside of it.
+pub(super) fn weighed(text: &str) -> Vec<Weighed> {
+    let mut found = Vec::new();
+    let mut open = Vec::new();
+    let mut at = 0;
+    while let Some(letter) = text.get(at..).and_then(|rest| rest.chars().next()) {
+        let rest = text.get(at..).unwrap_or_default();
+        let (inner, after, is_group) = match (letter, word(rest)) {
+            ('(', _) => {
+                open.push(at + 1);
+                (None, at + 1, true)
+            }
+            (')', _) => (open.pop().map(|start| start..at), at + 1, true),
+            (_, Some((word, _))) => (Some(at..at + word.len()), at + word.len(), false),
+            (_, None) => (None, at + letter.len_utf8(), false),
+        };
+        at = after;
+        let Some(inner) = inner else {
+            continue;
+        };
+        let said = text.get(at..).and_then(|rest| factor(rest, is_group));
+        if let Some((_, rest)) = said {
+            at = text.len() - rest.len();
+        }
+        if said.is_some() || is_group {
+            found.push(Weighed {
+                outer: inner.start - usize::from(is_group)..at,
+                inner,
+                weight: said.map_or(1.0, |(factor, _)| factor),
+            });
+        }
+    }
+    found
 }
 
 /// `++`, `--`; where `numbers` are allowed, `1.2`.

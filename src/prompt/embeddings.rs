@@ -92,16 +92,10 @@ impl EmbeddingNames {
     }
 
     fn name(&mut self, name: &str, number: usize) {
-        let name = name.trim();
-        if name.is_empty() {
-            return;
-        }
-        for name in [name.to_owned(), format!("{COMFY_PREFIX}{name}")] {
-            let name: Vec<char> = folded(&name).map(|(letter, _)| letter).collect();
-            if let Some(first) = name.first() {
-                let names = self.by_first.entry(*first).or_default();
-                names.push((name, number));
-            }
+        let name: Vec<char> = folded(name.trim()).map(|(letter, _)| letter).collect();
+        if let Some(first) = name.first() {
+            let names = self.by_first.entry(*first).or_default();
+            names.push((name, number));
         }
     }
 
@@ -165,22 +159,34 @@ impl EmbeddingNames {
         before: Option<char>,
         vectors: Vectors<'_>,
     ) -> Option<(Stretch<'a>, usize)> {
-        let rest = text.get(at..)?;
+        let whole = text.get(at..)?;
+        let prefix = whole.get(..COMFY_PREFIX.len());
+        let prefixed = prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(COMFY_PREFIX));
+        let lead = if prefixed { COMFY_PREFIX.len() } else { 0 };
+        let rest = whole.get(lead..)?;
         let (first, _) = folded(rest).next()?;
+        let begins = if prefixed {
+            prefix.and_then(|it| it.chars().next())
+        } else {
+            Some(first)
+        };
+        if same_word(before, begins) {
+            return None;
+        }
         let names = self.by_first.get(&first)?;
         names.iter().find_map(|(name, number)| {
             let length = length_of(name, rest)?;
             let after = rest.get(length..)?.chars().next();
             let last = name.last().copied();
-            if same_word(before, Some(first)) || same_word(last, after) {
+            if same_word(last, after) {
                 return None;
             }
             let named = Stretch::Vectors {
-                text: rest.get(..length)?,
+                text: whole.get(..lead + length)?,
                 number: *number,
                 count: vectors(*number)?,
             };
-            Some((named, at + length))
+            Some((named, at + lead + length))
         })
     }
 

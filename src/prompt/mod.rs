@@ -42,13 +42,14 @@ pub mod networks;
 mod python_random;
 pub mod schedule;
 pub mod template;
+pub mod weigh;
 
 pub use attention::{Piece, pieces};
 pub use check::{Known, Reading, Span, SpanKind, Warning, read};
 pub use name::{Named, TypedName, name_at};
 
 /// Whether the character is one of a word, as regular expressions see it (`\w`).
-fn is_word(character: char) -> bool {
+pub fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 

@@ -55,9 +55,9 @@ pub fn tags(prompt: &str) -> impl Iterator<Item = Range<usize>> + '_ {
             else {
                 continue;
             };
-            // Without its end no later one has its end either, unless another begins with it.
-            let end = value.find('>').filter(|length| *length > 0);
-            if let Some(length) = end {
+            // Without its end no later one has its end either.
+            let length = value.find('>')?;
+            if length > 0 {
                 from = prompt.len() - value.len() + length + 1;
                 return Some(start..from);
             }

@@ -40,6 +40,15 @@ impl Lists for BTreeMap<String, Vec<String>> {
     }
 }
 
+/// Whether a list of this name is drawn from by `__pattern__`, by its name or in a folder below.
+pub fn is_named(pattern: &str, name: &str) -> bool {
+    if pattern.contains(['*', '?']) {
+        return matches(pattern, name) || matches(&below(pattern), name);
+    }
+    let folders = name.strip_suffix(pattern);
+    folders.is_some_and(|folders| folders.is_empty() || folders.ends_with('/'))
+}
+
 /// The pattern that finds a list in folders below, where there is none of that name.
 pub fn below(pattern: &str) -> String {
     format!("**/{pattern}")
@@ -343,11 +352,13 @@ impl Parser<'_, '_> {
 
     /// Where the next brace or wildcard may begin.
     fn sign(&self, range: Range<usize>) -> usize {
-        let text = self.slice(range.clone());
-        let found = [text.find('{'), text.find("__")]
-            .into_iter()
-            .flatten()
-            .min();
+        let bytes = self.slice(range.clone()).as_bytes();
+        let is_sign = |at: &usize| match bytes.get(*at) {
+            Some(b'{') => true,
+            Some(b'_') => bytes.get(at + 1) == Some(&b'_'),
+            _ => false,
+        };
+        let found = (0..bytes.len()).find(is_sign);
         found.map_or(range.end, |at| range.start + at)
     }
 

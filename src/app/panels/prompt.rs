@@ -1,6 +1,8 @@
 //! What to draw, in words: the prompt with its token count, and the folded negative prompt. Both are
 //! coloured as they are read, complete names while somebody types, and say what looks like a slip.
 
+use std::sync::Arc;
+
 use egui::text::{CCursor, CCursorRange};
 use egui::{
     Align, Align2, CompletionPopup, FontId, Id, Key, Layout, Margin, RectAlign, Response, RichText,
@@ -11,11 +13,9 @@ use super::ideas::ideas_button;
 use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{Checked, Completing, Names, State, View};
 use crate::app::{completion, emphasis, icons, syntax, theme, widgets};
-use crate::prompt::{Known, Named, Reading, Warning, read};
+use crate::prompt::Named;
 use crate::request::Emphasis;
 
-/// A longer text is not coloured: laying it out anew with every letter would be felt.
-const MOST_COLOURED: usize = 20_000;
 /// Slips that are told at once.
 const TOLD: usize = 3;
 
@@ -46,7 +46,7 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
         hint: "What should the picture show?",
         emphasis: state.emphasis(),
         names: &state.names,
-        checked: &state.checked,
+        checked: &mut state.checked,
     };
     let prompt = &mut state.settings.request.prompt;
     let response = field_ui(ui, field, prompt, &mut state.completing).labelled_by(label.id);
@@ -91,7 +91,7 @@ fn negative_ui(ui: &mut Ui, state: &mut State) {
         hint: "What should not be in it?",
         emphasis,
         names: &state.names,
-        checked: &state.checked_negative,
+        checked: &mut state.checked_negative,
     };
     field_ui(
         ui,
@@ -111,8 +111,8 @@ struct Field<'a> {
     bottom: i8,
     hint: &'static str,
     emphasis: Emphasis,
-    names: &'a Names,
-    checked: &'a Checked,
+    names: &'a Arc<Names>,
+    checked: &'a mut Checked,
 }
 
 fn field_ui(
@@ -123,12 +123,8 @@ fn field_ui(
 ) -> Response {
     let mut layouter = |ui: &Ui, text: &dyn TextBuffer, wrap_width: f32| {
         let text = text.as_str();
-        let reading = match text.len() <= MOST_COLOURED {
-            true => read(text, field.emphasis, &known(field.names)),
-            false => Reading::default(),
-        };
-        let warnings = field.checked.of(text);
-        syntax::layout(ui, text, &reading, warnings, wrap_width)
+        field.checked.read(text, field.emphasis, field.names);
+        syntax::layout(ui, text, field.checked, wrap_width)
     };
     let before = text.clone();
     let edit = TextEdit::multiline(text)
@@ -218,39 +214,29 @@ fn suggestions(lead: &str, offers: Vec<completion::Offer>) -> Vec<Suggestion> {
         .collect()
 }
 
-/// What looks like a slip in a prompt; nothing of a text that is too long to be read while one waits.
-pub fn slips(text: &str, emphasis: Emphasis, names: &Names) -> Vec<Warning> {
-    match text.len() <= MOST_COLOURED {
-        true => read(text, emphasis, &known(names)).warnings,
-        false => Vec::new(),
-    }
-}
-
-/// The names that there are, for the reading.
-fn known(names: &Names) -> Known<'_> {
-    Known {
-        loras: Some(&names.loras),
-        wildcards: names.wildcards.as_deref(),
-        embeddings: Some(&*names.embedding_names),
-    }
-}
-
 /// What looks like a slip, in a few quiet lines.
 fn slips_ui(ui: &mut Ui, checked: &Checked) {
-    if checked.warnings.is_empty() {
+    if checked.is_too_long() {
+        let most = Checked::MOST_BYTES / 1000;
+        let hint =
+            format!("More than {most} kB: drawn as usual, but neither coloured nor checked.");
+        ui.label(theme::hint(ui, hint));
+        return;
+    }
+    if checked.told.is_empty() {
         return;
     }
     let tokens = theme::tokens(ui);
     ui.scope(|ui| {
         ui.spacing_mut().item_spacing.y = theme::SPACE_XS;
-        for warning in checked.warnings.iter().take(TOLD) {
+        for warning in checked.told.iter().take(TOLD) {
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().item_spacing.x = theme::SPACE_XS;
                 icons::show(ui, icons::WARNING, theme::ICON, tokens.quiet);
                 ui.add(egui::Label::new(theme::hint(ui, &warning.message)).wrap());
             });
         }
-        let more = checked.warnings.len().saturating_sub(TOLD);
+        let more = checked.told.len().saturating_sub(TOLD);
         if more > 0 {
             ui.label(theme::hint(ui, format!("and {more} more")));
         }
@@ -305,6 +291,7 @@ pub fn change_weight(ctx: &egui::Context, state: &mut State, command: UiCommand)
         UiCommand::Heavier => emphasis::STEP,
         _ => -emphasis::STEP,
     };
+    let way = state.emphasis();
     let focused = ctx.memory(|memory| memory.focused());
     let (id, text) = if focused == Some(negative_id()) {
         (negative_id(), &mut state.settings.request.negative_prompt)
@@ -320,7 +307,8 @@ pub fn change_weight(ctx: &egui::Context, state: &mut State, command: UiCommand)
         return;
     };
     let range = range.as_sorted_char_range();
-    if let Some(done) = emphasis::change_weight(text, range.start.0..range.end.0, delta) {
+    let range = range.start.0..range.end.0;
+    if let Some(done) = emphasis::change_weight(text, range, delta, way) {
         *text = done.text;
         let (start, end) = (
             CCursor::new(done.selection.start),
