@@ -314,6 +314,8 @@ fn add_on(kind: AddOnKind, name: &str) -> AddOn {
         path: PathBuf::from(format!("/models/{name}.safetensors")),
         size_bytes: 37_000_000,
         picture: (name == "pixel art").then(|| PathBuf::from("/models/pixel art.preview.png")),
+        hash: None,
+        trained_as: None,
     }
 }
 

@@ -819,6 +819,8 @@ fn the_token_count_is_the_workers_and_nothing_before_it_answers() {
         path: "embeddings/fox.pt".into(),
         size_bytes: 1,
         picture: None,
+        hash: None,
+        trained_as: None,
     }]));
     window.run();
     assert_eq!(asked().unwrap().embeddings.files().len(), 1);

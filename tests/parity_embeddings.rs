@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use common::{Reference, compare, data};
 use easel::checkpoint::load_embedding;
 use easel::error::Error;
-use easel::families::{StableDiffusion, find_embeddings};
+use easel::families::StableDiffusion;
 use easel::request::Emphasis;
 use tch::{Device, Kind, Tensor};
 
@@ -50,10 +50,14 @@ fn names(model: &StableDiffusion) -> Vec<String> {
 fn folder(root: &Path) -> Vec<PathBuf> {
     let own = root.join("embeddings");
     std::fs::create_dir_all(&own).unwrap();
+    let mut copies = Vec::new();
     for file in std::fs::read_dir(data("embeddings")).unwrap().flatten() {
-        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+        let copy = own.join(file.file_name());
+        std::fs::copy(file.path(), &copy).unwrap();
+        copies.push(copy);
     }
-    find_embeddings(&[root])
+    copies.sort();
+    copies
 }
 
 #[test]

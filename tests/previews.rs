@@ -134,34 +134,28 @@ fn like_sd(folder: &Path) -> StableDiffusion {
 }
 
 #[test]
-fn previews_use_it_where_it_lies_in_the_model_folders() {
+fn previews_use_it_where_it_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = like_sd(folder.path());
     let (latents, picture) = reference();
-    let models = tempfile::tempdir().unwrap();
-    let checkpoints = models.path().join("checkpoints");
-    let approx = models.path().join("vae_approx");
-    std::fs::create_dir(&checkpoints).unwrap();
-    std::fs::create_dir(&approx).unwrap();
-    model.decoder.find_preview_vae(&[&checkpoints]);
     assert_eq!(model.decoder.preview_by(), PreviewBy::Vae);
     let own = model.decoder.preview(&latents).unwrap();
     compare("own", &own, &model.decode(&latents).unwrap(), 0.0);
 
     // What is broken is no reason not to draw.
-    let file = approx.join("taesd_decoder.pth");
+    let file = folder.path().join("taesd_decoder.pth");
     std::fs::write(&file, "not a checkpoint").unwrap();
-    model.decoder.find_preview_vae(&[&checkpoints]);
+    model.decoder.set_preview_vae(Some(file.clone()));
     assert_eq!(model.decoder.preview_by(), PreviewBy::Vae);
 
     std::fs::copy(tiny().join("taesd_decoder.pth"), &file).unwrap();
-    model.decoder.find_preview_vae(&[&checkpoints]);
+    model.decoder.set_preview_vae(Some(file));
     assert_eq!(model.decoder.preview_by(), PreviewBy::TinyVae);
     let seen = model.decoder.preview(&latents).unwrap();
     compare("taesd", &seen, &picture, TOLERANCE);
     // The finished picture is the model's own.
     compare("decoded", &model.decode(&latents).unwrap(), &own, 0.0);
 
-    model.decoder.find_preview_vae(&[]);
+    model.decoder.set_preview_vae(None);
     assert_eq!(model.decoder.preview_by(), PreviewBy::Vae);
 }

@@ -1,7 +1,7 @@
 //! From latents to pictures: a model's VAE, or the small one in its place, and what shows a drawing while
 //! it forms.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tch::{Device, Kind, Tensor};
 
@@ -137,11 +137,15 @@ impl Decoder {
         vae.decode(&latents.f_to_kind(self.kind)?)
     }
 
-    /// Shows drawings while they form with the small VAE that lies in or beside the folders, where
-    /// there is one for this model's latents. A broken one is said in the log: nothing depends on it.
-    pub fn find_preview_vae(&mut self, folders: &[&Path]) {
-        let space = LatentSpace::of(&self.config);
-        let Some(path) = space.and_then(|space| space.find_tiny_vae(folders)) else {
+    /// What the small VAE for this model's latents is called, where there is one.
+    pub fn preview_vae_name(&self) -> Option<&'static str> {
+        LatentSpace::of(&self.config).map(LatentSpace::tiny_name)
+    }
+
+    /// Shows drawings while they form with this small VAE. A broken one is said in the log: nothing
+    /// depends on it.
+    pub fn set_preview_vae(&mut self, path: Option<PathBuf>) {
+        let Some(path) = path else {
             self.preview_vae = None;
             return;
         };

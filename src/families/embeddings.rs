@@ -1,5 +1,5 @@
-//! The embeddings (textual inversions) that a model's prompts may name: found, read when a prompt first
-//! names them, and checked against the model's text encoders.
+//! The embeddings (textual inversions) that a model's prompts may name: read when a prompt first names
+//! them, and checked against the model's text encoders.
 //!
 //! One that does not fit is said, and its name taken for ordinary words; as ComfyUI reads prompts, left
 //! out. Source: A1111 1.10 `modules/textual_inversion/textual_inversion.py`.
@@ -18,51 +18,6 @@ use crate::prompt::embeddings::{COMFY_PREFIX, EmbeddingNames, Stretch, stem};
 use crate::request::{Emphasis, MOST_NOTES};
 use crate::text::clip::ClipConfig;
 use crate::text::tokenizer::Inserted;
-
-/// How deep below a model folder embeddings are looked for.
-const SEARCH_DEPTH: usize = 4;
-/// The folder that A1111 and ComfyUI keep them in.
-const FOLDER: &str = "embeddings";
-const ENDINGS: [&str; 4] = ["safetensors", "pt", "bin", "ckpt"];
-/// Vectors are kilobytes; larger files in such a folder are something else.
-const MAX_BYTES: u64 = 64 << 20;
-
-/// The files in or below every folder named `embeddings` in or below `folders`, in order.
-pub fn find_embeddings(folders: &[&Path]) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for folder in folders {
-        let inside = is_named(folder, FOLDER);
-        find_below(folder, inside, SEARCH_DEPTH, &mut found);
-    }
-    found
-}
-
-fn find_below(folder: &Path, inside: bool, deeper: usize, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        let is_weights = ending.is_some_and(|ending| {
-            let mut known = ENDINGS.iter();
-            known.any(|known| ending.eq_ignore_ascii_case(known))
-        });
-        if path.is_dir() {
-            if let Some(deeper) = deeper.checked_sub(1) {
-                find_below(&path, inside || is_named(&path, FOLDER), deeper, found);
-            }
-        } else if inside && is_weights && !found.contains(&path) {
-            found.push(path);
-        }
-    }
-}
-
-fn is_named(path: &Path, name: &str) -> bool {
-    path.file_name()
-        .is_some_and(|own| own.eq_ignore_ascii_case(name))
-}
 
 /// A text encoder as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +80,7 @@ impl Embeddings {
     /// Errors: where a given file cannot be read.
     pub fn set(&mut self, given: &[PathBuf], found: &[PathBuf]) -> Result<bool> {
         let all = given.iter().map(|path| (path, true));
-        let small = |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|it| it.len() <= MAX_BYTES);
-        let all = all.chain(found.iter().filter(small).map(|path| (path, false)));
+        let all = all.chain(found.iter().map(|path| (path, false)));
         let all: Vec<_> = all
             .map(|(path, given)| (path, Print::of(path).ok(), given))
             .collect();
@@ -347,26 +301,6 @@ mod tests {
             });
         }
         all
-    }
-
-    #[test]
-    fn files_are_found_in_folders_of_that_name() {
-        let root = tempfile::tempdir().unwrap();
-        let place = |name: &str| root.path().join(name);
-        for name in [
-            "embeddings/a.pt",
-            "x/Embeddings/deep/b.safetensors",
-            "x/c.pt",
-            "embeddings/d.txt",
-        ] {
-            save(&place(name), &[("*", ones(&[1, 4]))]);
-        }
-        let all = [
-            place("embeddings/a.pt"),
-            place("x/Embeddings/deep/b.safetensors"),
-        ];
-        assert_eq!(find_embeddings(&[root.path()]), all);
-        assert_eq!(find_embeddings(&[&place("embeddings"), root.path()]), all);
     }
 
     #[test]

@@ -5,8 +5,6 @@
 //! ComfyUI 0.3 (`comfy/latent_formats.py`) and diffusers' documentation of latents ("Explaining the SDXL
 //! latent space") show pictures with, found by linear regression over pictures and their latents.
 
-use std::path::{Path, PathBuf};
-
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -57,10 +55,6 @@ const SD3: [[f32; 3]; 16] = [
 ];
 const SD3_BIAS: [f32; 3] = [0.2394, 0.2135, 0.1925];
 
-/// The folders that A1111 and ComfyUI keep small VAEs in, below their folder of models.
-const FOLDERS: [&str; 3] = ["vae_approx", "VAE-approx", "VAE-taesd"];
-const ENDINGS: [&str; 3] = ["safetensors", "pth", "pt"];
-
 impl LatentSpace {
     /// Told by how the latents are scaled; `None`: another.
     pub fn of(vae: &VaeConfig) -> Option<Self> {
@@ -81,34 +75,14 @@ impl LatentSpace {
         }
     }
 
-    /// What its small VAE is called.
-    fn tiny_name(self) -> &'static str {
+    /// What its small VAE is called: `taesd_decoder.safetensors`, `.pth`, or the folder `taesd` in
+    /// diffusers' layout.
+    pub fn tiny_name(self) -> &'static str {
         match self {
             Self::Sd => "taesd",
             Self::Sdxl => "taesdxl",
             Self::Sd3 => "taesd3",
         }
-    }
-
-    /// The small VAE of this space in the folders or where A1111 and ComfyUI have it beside or below
-    /// them: `taesd_decoder.safetensors`, `.pth`, or the folder `taesd` in diffusers' layout.
-    pub fn find_tiny_vae(self, folders: &[&Path]) -> Option<PathBuf> {
-        let places = folders.iter().flat_map(|folder| {
-            let models = [Some(*folder), folder.parent()];
-            let models = models.into_iter().flatten().flat_map(|models| {
-                let below = models.join("models");
-                FOLDERS.map(|name| [models.join(name), below.join(name)])
-            });
-            std::iter::once(folder.to_path_buf()).chain(models.flatten())
-        });
-        let name = self.tiny_name();
-        places.into_iter().find_map(|place| {
-            let files = ENDINGS.map(|ending| place.join(format!("{name}_decoder.{ending}")));
-            let folder = place.join(name);
-            let is_model = folder.join("config.json").is_file();
-            let file = files.into_iter().find(|file| file.is_file());
-            file.or(is_model.then_some(folder))
-        })
     }
 
     /// What latents look like, one pixel each: f32 `[batch, 3, height, width]` in `[0, 1]`.
@@ -161,38 +135,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn the_small_vae_is_found_where_other_programs_keep_it() {
-        let root = tempfile::tempdir().unwrap();
-        let touch = |name: &str| {
-            let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::File::create(&path).unwrap();
-            path
-        };
-        let found =
-            |folder: &str, space: LatentSpace| space.find_tiny_vae(&[&root.path().join(folder)]);
-        assert_eq!(found("models/checkpoints", LatentSpace::Sd), None);
-        let comfy = touch("models/vae_approx/taesd_decoder.pth");
-        let a1111 = touch("models/VAE-taesd/taesdxl_decoder.pth");
-        // Of the program, of its models, and of one kind of models.
-        for folder in ["", "models", "models/checkpoints"] {
-            assert_eq!(
-                found(folder, LatentSpace::Sd),
-                Some(comfy.clone()),
-                "{folder}"
-            );
-            assert_eq!(
-                found(folder, LatentSpace::Sdxl),
-                Some(a1111.clone()),
-                "{folder}"
-            );
-            assert_eq!(found(folder, LatentSpace::Sd3), None);
-        }
-        let config = touch("other/taesd3/config.json");
-        let folder = config.parent().map(Path::to_path_buf);
-        assert_eq!(found("other", LatentSpace::Sd3), folder);
     }
 }

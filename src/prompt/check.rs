@@ -508,7 +508,7 @@ impl Reader<'_> {
             }
             let name = words.next().unwrap_or_default();
             let start = tag.start + 1 + kind.len() + 1;
-            let is_known = |names: &[String]| names.iter().any(|known| known == name);
+            let is_known = |names: &[String]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
             if known.loras.is_some_and(|names| !is_known(names)) && !name.contains(['{', '_']) {
                 let range = start..(start + name.len()).max(start + 1);
                 self.warn(

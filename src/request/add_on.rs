@@ -29,6 +29,43 @@ pub struct AddOn {
     pub size_bytes: u64,
     /// The picture beside the file (`name.preview.png`, `name.png`).
     pub picture: Option<PathBuf>,
+    /// Of a LoRA, the hash that it carries of itself, as in [`AddOnHashes`] but whole.
+    pub hash: Option<String>,
+    /// Of a LoRA, what it was called when it was trained: A1111 writes that into prompts.
+    pub trained_as: Option<String>,
+}
+
+impl AddOn {
+    /// The one of this kind that a prompt or a picture calls `name`: exactly so, else but for capitals,
+    /// else the one that has this hash, or was trained under the name. Of several the first counts.
+    pub fn find<'a>(
+        add_ons: &'a [Self],
+        kind: AddOnKind,
+        name: &str,
+        hash: Option<&str>,
+    ) -> Option<&'a Self> {
+        let first = |fits: &dyn Fn(&Self) -> bool| {
+            let mut of_kind = add_ons.iter().filter(|it| it.kind == kind);
+            of_kind.find(|it| fits(it))
+        };
+        let hash = hash.filter(|hash| hash.len() >= SHORTEST_HASH);
+        let has_hash = |it: &Self| {
+            let own = it.hash.as_deref().zip(hash);
+            own.is_some_and(|(own, hash)| begins_with(own, hash))
+        };
+        first(&|it| it.name == name)
+            .or_else(|| first(&|it| it.name.eq_ignore_ascii_case(name)))
+            .or_else(|| first(&has_hash))
+            .or_else(|| first(&|it| it.trained_as.as_deref() == Some(name)))
+    }
+}
+
+/// A1111's oldest hashes of LoRAs; fewer digits name none.
+const SHORTEST_HASH: usize = 8;
+
+fn begins_with(own: &str, hash: &str) -> bool {
+    own.get(..hash.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(hash))
 }
 
 /// What LoRAs and embeddings are, whatever their files are called: by the names in the prompt, the first
@@ -46,7 +83,61 @@ impl AddOnHashes {
     /// Characters of a hash.
     pub const LENGTH: usize = 12;
 
+    /// Whether a text is one, or a longer one.
+    pub fn is_hash(text: &str) -> bool {
+        text.len() >= Self::LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     pub fn is_empty(&self) -> bool {
         self.loras.is_empty() && self.embeddings.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lora(name: &str, hash: &str, trained_as: &str) -> AddOn {
+        AddOn {
+            kind: AddOnKind::Lora,
+            name: name.to_owned(),
+            path: PathBuf::from(name),
+            size_bytes: 0,
+            picture: None,
+            hash: Some(hash.to_owned()),
+            trained_as: Some(trained_as.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_name_counts_before_capitals_before_a_hash_before_what_it_was_trained_as() {
+        let vae = AddOn {
+            kind: AddOnKind::Vae,
+            ..lora("only a vae", "", "")
+        };
+        let all = [
+            vae,
+            lora("INK", "aaaaaaaaaaaa", "x"),
+            lora("ink", "bbbbbbbbbbbb", "y"),
+            lora("z", "cccccccccccc", "ink"),
+            lora("z2", "dddddddddddd", "y"),
+        ];
+        for (name, hash, expected) in [
+            ("ink", Some("cccccccccccc"), Some("ink")),
+            ("Ink", Some("cccccccccccc"), Some("INK")),
+            ("gone", Some("CCCCCCCCCC"), Some("z")),
+            ("y", Some("dddddddd"), Some("z2")),
+            ("y", Some("eeeeeeeeeeee"), Some("ink")),
+            ("y", None, Some("ink")),
+            // Too little to name a file, and longer than any is.
+            ("gone", Some(""), None),
+            ("gone", Some("ddd"), None),
+            ("gone", Some("ddddddddddddd"), None),
+            ("only a vae", None, None),
+        ] {
+            let found = AddOn::find(&all, AddOnKind::Lora, name, hash);
+            let found = found.map(|it| it.name.as_str());
+            assert_eq!(found, expected, "{name} {hash:?}");
+        }
     }
 }

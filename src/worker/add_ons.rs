@@ -11,42 +11,71 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::hashes::Hashes;
-use super::library;
+use super::library::{self, Known, Typed};
 use super::message::Job;
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::families::{Lora, find_embeddings, find_lora, find_lora_as};
-use crate::files;
+use crate::families::Lora;
+use crate::files::{self, Print};
 use crate::prompt::networks;
-use crate::request::{AddOnHashes, GenerationRequest, LoraChoice};
+use crate::request::{AddOn, AddOnHashes, AddOnKind, GenerationRequest, LoraChoice};
 
-/// kohya's tools write the hash of the tensors into the header.
-const HASH_IN_HEADER: &str = "sshs_model_hash";
+/// Files by what they are, as far as drawings asked.
+pub(super) type KnownFiles = Known<Typed>;
 
-/// What a job draws with beside its model.
-pub(super) struct AddOns {
-    /// Where what belongs to a model is looked for: the model folders, what lies beside them, and the
-    /// folder that the model lies in.
-    pub folders: Vec<PathBuf>,
-    /// Embeddings that the prompts may name.
-    pub embeddings: Vec<PathBuf>,
+/// What a job may draw with beside its model: what lies in the model folders and beside the model, by
+/// the same rules as in the window's lists. Only headers are read, each once, and of large files only
+/// where a prompt names them.
+pub(super) struct AddOns<'a> {
+    /// What prompts call each file that may hold tensors, and the file.
+    files: Vec<(String, PathBuf)>,
+    known: RefCell<&'a mut KnownFiles>,
     /// Where LoRAs were found that prompts name: every picture's may name the same.
     found: RefCell<BTreeMap<String, PathBuf>>,
 }
 
-impl AddOns {
-    /// Every embedding of the model folders and of those beside the model.
-    pub fn of(job: &Job) -> Self {
+impl<'a> AddOns<'a> {
+    /// Looks through the folders; `stop` is asked meanwhile.
+    pub fn of(job: &Job, known: &'a mut KnownFiles, stop: &dyn Fn() -> bool) -> Self {
         let beside = job.request.model.as_deref().and_then(Path::parent);
-        let given = job.model_folders.iter().map(PathBuf::as_path).chain(beside);
-        let given: Vec<PathBuf> = given.map(Path::to_path_buf).collect();
-        let places = library::places(&given);
-        let folders: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
+        let files = library::files_of_tensors(&job.model_folders, beside, stop);
+        known.retain(|path| files.contains(path));
+        let named = |path: PathBuf| (library::name_of(&path), path);
         Self {
-            embeddings: find_embeddings(&folders),
-            folders: places,
+            files: files.into_iter().map(named).collect(),
+            known: RefCell::new(known),
             found: RefCell::default(),
         }
+    }
+
+    /// What the prompts may name as embeddings. One that cannot be read is among them where embeddings
+    /// lie: naming it says why.
+    pub fn embeddings(&self) -> Vec<PathBuf> {
+        let files = self.files.iter().map(|(_, path)| path);
+        let small = files.filter(|path| Print::of(path).is_ok_and(library::may_be_embedding));
+        let (mut embeddings, mut unknown) = (Vec::new(), Vec::new());
+        for path in small {
+            match self.typed(path) {
+                Some(Typed::AddOn(it)) if it.kind == AddOnKind::Embedding => embeddings.push(it),
+                Some(Typed::Unknown) if library::lies_with_embeddings(path) => {
+                    unknown.push(path.clone());
+                }
+                _ => {}
+            }
+        }
+        library::sort(&mut embeddings);
+        let embeddings = embeddings.into_iter().map(|it| it.path);
+        embeddings.chain(unknown).collect()
+    }
+
+    /// The small VAE that shows drawings while they form, by the name of the one for the model's latents.
+    pub fn preview_vae(&self, name: &str) -> Option<PathBuf> {
+        let names = [format!("{name}_decoder"), name.to_owned()];
+        let found = names.iter().find_map(|name| {
+            let typed = self.of_name(name).add_ons;
+            AddOn::find(&typed, AddOnKind::TinyVae, name, None).cloned()
+        });
+        found.map(|it| it.path)
     }
 
     /// The LoRAs of a picture, with what its prompt or its settings call each: those that the request
@@ -64,10 +93,9 @@ impl AddOns {
         });
         let mut loras: Vec<(String, Lora)> = chosen.collect();
         for named in networks::loras(prompt) {
-            let hash = request.hashes.loras.get(&named.name);
-            let path = self.find(&named.name, hash)?;
+            let hash = request.hashes.loras.get(&named.name).map(String::as_str);
             let lora = Lora {
-                path,
+                path: self.lora(&named.name, hash)?,
                 unet_weight: named.unet_weight,
                 text_encoder_weight: named.text_encoder_weight,
             };
@@ -76,22 +104,70 @@ impl AddOns {
         Ok(loras)
     }
 
-    fn find(&self, name: &str, hash: Option<&String>) -> Result<PathBuf> {
+    fn lora(&self, name: &str, hash: Option<&str>) -> Result<PathBuf> {
         if let Some(path) = self.found.borrow().get(name) {
             return Ok(path.clone());
         }
-        let folders: Vec<&Path> = self.folders.iter().map(PathBuf::as_path).collect();
-        let path = find_lora(name, &folders)
-            .or_else(|| find_lora_as(name, hash.map(String::as_str), &folders))
+        let find = |add_ons: &[AddOn]| {
+            let found = AddOn::find(add_ons, AddOnKind::Lora, name, hash);
+            found.map(|lora| lora.path.clone())
+        };
+        let OfName { add_ons, unknown } = self.of_name(name);
+        let path = find(&add_ons)
+            .or(unknown)
+            .or_else(|| find(&self.all()))
             .ok_or_else(|| missing(name, hash))?;
-        self.found
-            .borrow_mut()
-            .insert(name.to_owned(), path.clone());
+        let mut found = self.found.borrow_mut();
+        found.insert(name.to_owned(), path.clone());
         Ok(path)
+    }
+
+    /// The files that are called so, capitals aside.
+    fn of_name(&self, name: &str) -> OfName {
+        let mut of_name = OfName::default();
+        let files = self.files.iter();
+        for (_, path) in files.filter(|(own, _)| own.eq_ignore_ascii_case(name)) {
+            match self.typed(path) {
+                Some(Typed::AddOn(add_on)) => of_name.add_ons.push(add_on),
+                Some(Typed::Unknown) => {
+                    of_name.unknown.get_or_insert(path.clone());
+                }
+                _ => {}
+            }
+        }
+        library::sort(&mut of_name.add_ons);
+        of_name
+    }
+
+    fn all(&self) -> Vec<AddOn> {
+        let typed = self.files.iter().map(|(_, path)| self.typed(path));
+        let mut add_ons: Vec<AddOn> = typed
+            .filter_map(|typed| match typed {
+                Some(Typed::AddOn(add_on)) => Some(add_on),
+                _ => None,
+            })
+            .collect();
+        library::sort(&mut add_ons);
+        add_ons
+    }
+
+    /// `None`: it is gone.
+    fn typed(&self, path: &Path) -> Option<Typed> {
+        let print = Print::of(path).ok()?;
+        let mut known = self.known.borrow_mut();
+        Some(known.of(path, print, || Typed::of(path, print)).clone())
     }
 }
 
-fn missing(name: &str, hash: Option<&String>) -> Error {
+/// What is called by a name.
+#[derive(Default)]
+struct OfName {
+    add_ons: Vec<AddOn>,
+    /// A file of which is not known what it is: loading it says why.
+    unknown: Option<PathBuf>,
+}
+
+fn missing(name: &str, hash: Option<&str>) -> Error {
     let hash = hash.map_or_else(String::new, |hash| format!(" (hash {hash})"));
     Error::Request(format!(
         "The prompt names the LoRA {name}{hash}, which is in none of the model folders; \
@@ -180,8 +256,8 @@ fn all(
 /// A1111's: what the header says, else the sha256 of a safetensors file without its header, else of the
 /// whole file.
 fn lora_hash(file: &Path, hashes: &Hashes) -> Result<String> {
-    let said = checkpoint::metadata(file)?.remove(HASH_IN_HEADER);
-    if let Some(said) = said.filter(|said| is_hash(said)) {
+    let said = checkpoint::metadata(file)?.remove(library::HASH_IN_HEADER);
+    if let Some(said) = said.filter(|said| AddOnHashes::is_hash(said)) {
         return Ok(said.to_ascii_lowercase());
     }
     match checkpoint::tensors_begin(file)? {
@@ -190,13 +266,158 @@ fn lora_hash(file: &Path, hashes: &Hashes) -> Result<String> {
     }
 }
 
-fn is_hash(text: &str) -> bool {
-    text.len() >= AddOnHashes::LENGTH && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::{PictureFormat, SaveTarget};
+    use crate::worker::library::stand_in::{checkpoint, file_of};
+    use crate::worker::message::JobId;
+
+    const GOES_ON: &dyn Fn() -> bool = &|| false;
+    const LORA: &[(&str, &[u64])] = &[
+        ("lora_unet_x.lora_down.weight", &[4, 8]),
+        ("lora_unet_x.lora_up.weight", &[8, 4]),
+    ];
+
+    fn job(model_folders: &[PathBuf]) -> Job {
+        Job {
+            id: JobId(1),
+            request: GenerationRequest::default(),
+            save_to: SaveTarget::Folder(PathBuf::new()),
+            format: PictureFormat::Png,
+            latents_to: None,
+            model_folders: model_folders.to_vec(),
+            previews: false,
+            profile: false,
+        }
+    }
+
+    #[test]
+    fn drawing_finds_what_the_lists_show() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        for lora in [
+            "Lora/b/ink.safetensors",
+            "Lora/a/ink.pt",
+            "x/Wash.safetensors",
+        ] {
+            file_of(&place(lora), LORA);
+        }
+        let vectors: &[(&str, &[u64])] = &[("emb_params", &[2, 768])];
+        for embedding in ["embeddings/Neg.safetensors", "x/neg.safetensors"] {
+            file_of(&place(embedding), vectors);
+        }
+        // Of a width that says nothing, and too large to be one.
+        file_of(&place("Embeddings/sub/odd.pt"), &[("odd", &[2, 5])]);
+        file_of(&place("embeddings/big.pt"), &[("emb_params", &[4000, 768])]);
+        let given = [root.path().to_path_buf()];
+        let listed = library::list(&given);
+        let of_kind = |kind| {
+            let listed = listed.iter().filter(move |it| it.kind == kind);
+            listed.map(|it| it.path.clone()).collect::<Vec<_>>()
+        };
+        let mut known = KnownFiles::default();
+        let add_ons = AddOns::of(&job(&given), &mut known, GOES_ON);
+        let embeddings = of_kind(AddOnKind::Embedding);
+        assert_eq!(embeddings.len(), 3);
+        assert_eq!(add_ons.embeddings(), embeddings);
+        assert_eq!(of_kind(AddOnKind::Lora).len(), 3);
+        for name in ["ink", "INK", "Wash", "wash"] {
+            let shown = AddOn::find(&listed, AddOnKind::Lora, name, None).unwrap();
+            assert_eq!(add_ons.lora(name, None).unwrap(), shown.path, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_loras_name_and_is_none_is_not_taken_for_it() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        checkpoint(&place("ink.safetensors"));
+        file_of(&place("embeddings/ink.pt"), &[("emb_params", &[2, 768])]);
+        let given = [root.path().to_path_buf()];
+        let mut known = KnownFiles::default();
+        let mut find = || AddOns::of(&job(&given), &mut known, GOES_ON).lora("ink", None);
+        let error = find().unwrap_err().to_string();
+        assert!(error.contains("is in none of the model folders"), "{error}");
+        // One that cannot be read is left to who loads it, and says why.
+        std::fs::write(place("INK.ckpt"), "half a file").unwrap();
+        assert_eq!(find().unwrap(), place("INK.ckpt"));
+        file_of(&place("z/ink.safetensors"), LORA);
+        assert_eq!(find().unwrap(), place("z/ink.safetensors"));
+    }
+
+    #[test]
+    fn the_model_s_own_folder_is_looked_through_too() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        file_of(&place("mine/Lora/ink.safetensors"), LORA);
+        let mut job = job(&[]);
+        job.request.model = Some(place("mine/model.safetensors"));
+        let mut known = KnownFiles::default();
+        let add_ons = AddOns::of(&job, &mut known, GOES_ON);
+        let path = add_ons.lora("ink", None).unwrap();
+        assert_eq!(path, place("mine/Lora/ink.safetensors"));
+    }
+
+    #[test]
+    fn a_file_is_opened_once_until_it_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("ink.safetensors");
+        let given = [root.path().to_path_buf()];
+        let mut known = KnownFiles::default();
+        let mut is_found = || {
+            let add_ons = AddOns::of(&job(&given), &mut known, GOES_ON);
+            add_ons.lora("ink", None).is_ok()
+        };
+        file_of(&path, LORA);
+        assert!(is_found());
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let at = |time: std::time::SystemTime| {
+            // As long, and a network that Easel does not draw with.
+            let names = LORA.iter().map(|(name, shape)| {
+                let rest = "x".repeat(name.len() - "adapter.body.".len());
+                (format!("adapter.body.{rest}"), *shape)
+            });
+            let names: Vec<_> = names.collect();
+            let tensors = names.iter().map(|(name, shape)| (name.as_str(), *shape));
+            file_of(&path, &tensors.collect::<Vec<_>>());
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        at(modified);
+        assert!(is_found());
+        at(modified + std::time::Duration::from_secs(1));
+        assert!(!is_found());
+    }
+
+    #[test]
+    fn the_small_vae_for_previews_is_found_in_each_of_its_forms() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        let tiny: &[(&str, &[u64])] = &[("1.weight", &[4]), ("3.conv.0.weight", &[4])];
+        let in_folder: &[(&str, &[u64])] = &[
+            ("decoder.layers.0.weight", &[4]),
+            ("decoder.layers.2.conv.0.weight", &[4]),
+        ];
+        let models = place("models/Stable-diffusion");
+        std::fs::create_dir_all(&models).unwrap();
+        file_of(&place("models/VAE-taesd/taesdxl_decoder.pth"), tiny);
+        let folder = place("models/vae_approx/taesd3");
+        file_of(
+            &folder.join("diffusion_pytorch_model.safetensors"),
+            in_folder,
+        );
+        std::fs::write(folder.join("config.json"), "{}").unwrap();
+        // Not what its name says.
+        checkpoint(&place("models/vae_approx/taesd_decoder.safetensors"));
+        let given = [models];
+        let mut known = KnownFiles::default();
+        let add_ons = AddOns::of(&job(&given), &mut known, GOES_ON);
+        let file = place("models/VAE-taesd/taesdxl_decoder.pth");
+        assert_eq!(add_ons.preview_vae("taesdxl"), Some(file));
+        assert_eq!(add_ons.preview_vae("taesd3"), Some(folder));
+        assert_eq!(add_ons.preview_vae("taesd"), None);
+    }
 
     /// A safetensors file without tensors but with these bytes behind its header.
     fn file(folder: &Path, name: &str, header: &str, data: &str) -> PathBuf {

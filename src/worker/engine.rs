@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tch::{Device, Kind};
 
-use super::add_ons::{AddOnRecord, AddOns};
+use super::add_ons::{AddOnRecord, AddOns, KnownFiles};
 use super::device;
 use super::handle::Ends;
 use super::hashes::Hashes;
@@ -42,6 +42,7 @@ pub(super) struct Engine {
     hashes: Arc<Hashes>,
     model: Option<Loaded>,
     upscaler: Option<(UpscalerKey, Upscaler)>,
+    known: KnownFiles,
 }
 
 /// A file and how it was when it was loaded, to where.
@@ -98,6 +99,7 @@ impl Engine {
             hashes,
             model: None,
             upscaler: None,
+            known: KnownFiles::default(),
         }
     }
 
@@ -176,10 +178,16 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
-        let add_ons = AddOns::of(job);
+        let cancelled = || self.ends.cancelled.contains(job.id);
+        let add_ons = AddOns::of(job, &mut self.known, &cancelled);
+        // A look that was stopped has not found everything.
+        if cancelled() {
+            return Err(Error::Cancelled);
+        }
         if job.previews {
-            let folders: Vec<&Path> = add_ons.folders.iter().map(PathBuf::as_path).collect();
-            loaded.model.decoder.find_preview_vae(&folders);
+            let decoder = &mut loaded.model.decoder;
+            let name = decoder.preview_vae_name();
+            decoder.set_preview_vae(name.and_then(|name| add_ons.preview_vae(name)));
         }
         let factor = upscaler.map_or(1, Upscaler::factor);
         let mut plan = GenerationPlan::resolve(request, &loaded.model, factor, job.format)?;
@@ -191,7 +199,7 @@ impl Engine {
             super::send(&self.ends.events, &self.config, ready);
         }
         let given = &request.embeddings;
-        loaded.model.set_embeddings(given, &add_ons.embeddings)?;
+        loaded.model.set_embeddings(given, &add_ons.embeddings())?;
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
@@ -432,7 +440,7 @@ fn layer_time(((part, layer), spent): ((&str, Option<&str>), profile::Spent)) ->
 fn draw_prompts(
     plan: &mut GenerationPlan,
     job: &Job,
-    add_ons: &AddOns,
+    add_ons: &AddOns<'_>,
 ) -> Result<Vec<(String, Lora)>> {
     let request = &job.request;
     let is_template = plan.template.is_some() || plan.negative_template.is_some();

@@ -1,7 +1,7 @@
 //! Finds on this machine the files that a picture of another program, or of another machine, names.
 //!
-//! A model is known by its hash, where both are known, else by its name; a VAE and LoRAs by their names,
-//! as prompts call them. What is not here is noted.
+//! A model is known by its hash, where both are known, else by its name; a VAE and LoRAs as prompts and
+//! drawings know them ([`AddOn::find`]). What is not here is noted.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,8 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
         look_up_refiner(recipe, file, *start, models);
     }
     if let Some(file) = &files.vae {
-        match add_on(add_ons, AddOnKind::Vae, &file.name) {
+        let of_kind = |kind| AddOn::find(add_ons, kind, &file.name, None);
+        match of_kind(AddOnKind::Vae).or_else(|| of_kind(AddOnKind::TinyVae)) {
             Some(vae) => recipe.request.vae = Some(vae.path.clone()),
             None => recipe.notes.push(format!(
                 "It was drawn with the VAE {file}, which is in none of the model folders; the model's own is used."
@@ -34,9 +35,11 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     let mut seen = BTreeSet::new();
     let loras = networks::loras(&recipe.request.prompt).into_iter();
     let different = loras.filter(|lora| seen.insert(lora.name.clone()));
-    let missing = different
-        .take(MOST_LORAS)
-        .filter(|lora| add_on(add_ons, AddOnKind::Lora, &lora.name).is_none());
+    let hashes = &recipe.request.hashes.loras;
+    let missing = different.take(MOST_LORAS).filter(|lora| {
+        let hash = hashes.get(&lora.name).map(String::as_str);
+        AddOn::find(add_ons, AddOnKind::Lora, &lora.name, hash).is_none()
+    });
     let notes = missing.take(MOST_NOTES).map(|lora| {
         let name = lora.name;
         format!(
@@ -100,11 +103,6 @@ fn another_file(file: &NamedFile, card: &ModelCard) -> Option<String> {
     })
 }
 
-fn add_on<'a>(add_ons: &'a [AddOn], kind: AddOnKind, name: &str) -> Option<&'a AddOn> {
-    let mut of_kind = add_ons.iter().filter(|add_on| add_on.kind == kind);
-    of_kind.find(|add_on| same(name, &add_on.name))
-}
-
 /// Programs differ in capitals, and in whether a name has the file's ending.
 fn same(wanted: &str, name: &str) -> bool {
     let name = NamedFile::new(name, None).name;
@@ -152,6 +150,8 @@ mod tests {
             path: PathBuf::from(format!("add-ons/{name}")),
             size_bytes: 0,
             picture: None,
+            hash: None,
+            trained_as: None,
         }
     }
 

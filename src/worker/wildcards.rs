@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::library::{Met, Walk};
 use crate::error::{Error, Result};
 use crate::prompt::template::{self, Lists};
 use crate::request::{AddOn, AddOnKind};
@@ -33,37 +34,41 @@ impl WildcardFiles {
                     folder.display()
                 )));
             }
-            found.look(folder, "", DEPTH);
+            found.look(folder);
         }
         for folder in model_folders {
             // A1111's checkpoints lie in models/Stable-diffusion, its extensions beside models.
             for around in folder.ancestors().take(3) {
                 for place in PLACES {
-                    found.look(&around.join(place), "", DEPTH);
+                    found.look(&around.join(place));
                 }
             }
         }
         Ok(found)
     }
 
-    fn look(&mut self, folder: &Path, prefix: &str, depth: usize) {
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || self.0.len() >= MAX_FILES {
-                continue;
-            }
-            if path.is_dir() {
-                if let Some(depth) = depth.checked_sub(1) {
-                    self.look(&path, &format!("{prefix}{name}/"), depth);
+    fn look(&mut self, root: &Path) {
+        let mut met = |met: Met<'_>| {
+            let Met::Folder(folder, names) = met else {
+                return;
+            };
+            let below = folder.strip_prefix(root).unwrap_or(Path::new(""));
+            let steps = below
+                .iter()
+                .map(|step| format!("{}/", step.to_string_lossy()));
+            let prefix: String = steps.collect();
+            for file in &names.files {
+                let name = file.to_string_lossy();
+                if let Some(stem) = name.strip_suffix(".txt")
+                    && self.0.len() < MAX_FILES
+                {
+                    let list = self.0.entry(format!("{prefix}{stem}"));
+                    list.or_insert_with(|| folder.join(file));
                 }
-            } else if let Some(stem) = name.strip_suffix(".txt") {
-                self.0.entry(format!("{prefix}{stem}")).or_insert(path);
             }
-        }
+        };
+        // Of its own, for a place may lie in another, under other names.
+        Walk::new(&|| false).folder(root, DEPTH, &mut met);
     }
 
     /// As the window lists them.
@@ -74,6 +79,8 @@ impl WildcardFiles {
             path: path.clone(),
             size_bytes: std::fs::metadata(path).map_or(0, |metadata| metadata.len()),
             picture: None,
+            hash: None,
+            trained_as: None,
         })
     }
 

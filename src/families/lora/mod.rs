@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::{Part, check_room};
-use crate::checkpoint::{Change, LoraFile, load_lora, metadata};
+use crate::checkpoint::{Change, LoraFile, load_lora};
 use crate::error::{Error, Result};
 use crate::models::layers::{Adapters, Branch};
 use names::{UnetShape, aliases};
@@ -30,83 +30,6 @@ impl Lora {
             Part::Vae => 0.0,
         }
     }
-}
-
-/// How deep below a model folder LoRAs are looked for.
-const SEARCH_DEPTH: usize = 4;
-
-/// The LoRA file of this name (without its ending, as prompts name it) in or below the folders.
-pub fn find_lora(name: &str, folders: &[&Path]) -> Option<PathBuf> {
-    folders
-        .iter()
-        .find_map(|folder| find_below(name, folder, SEARCH_DEPTH))
-}
-
-/// The LoRA in or below the folders that has this hash, or that was called so when it was trained, which
-/// is the name that A1111 writes into prompts.
-///
-/// Reads headers only: the hash is the one that kohya's tools write there.
-pub fn find_lora_as(name: &str, hash: Option<&str>, folders: &[&Path]) -> Option<PathBuf> {
-    let mut files = Vec::new();
-    for folder in folders {
-        all_below(folder, SEARCH_DEPTH, &mut files);
-    }
-    let mut called_so = None;
-    for file in files {
-        let words = metadata(&file).unwrap_or_default();
-        let has =
-            |key: &str, fits: &dyn Fn(&str) -> bool| words.get(key).is_some_and(|own| fits(own));
-        if hash.is_some_and(|hash| has("sshs_model_hash", &|own| own.starts_with(hash))) {
-            return Some(file);
-        }
-        if called_so.is_none() && has("ss_output_name", &|own| own == name) {
-            called_so = Some(file);
-        }
-    }
-    called_so
-}
-
-fn all_below(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            if let Some(deeper) = depth.checked_sub(1) {
-                all_below(&path, deeper, files);
-            }
-        } else if path
-            .extension()
-            .is_some_and(|ending| ending == "safetensors")
-        {
-            files.push(path);
-        }
-    }
-}
-
-fn find_below(name: &str, folder: &Path, depth: usize) -> Option<PathBuf> {
-    let mut below = Vec::new();
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            below.push(path);
-            continue;
-        }
-        let is_weights = matches!(
-            path.extension().and_then(|ending| ending.to_str()),
-            Some("safetensors" | "ckpt" | "pt")
-        );
-        if is_weights && path.file_stem().is_some_and(|stem| stem == name) {
-            return Some(path);
-        }
-    }
-    let deeper = depth.checked_sub(1)?;
-    below.sort();
-    below
-        .iter()
-        .find_map(|folder| find_below(name, folder, deeper))
 }
 
 /// Every layer of a model that can be changed.
@@ -209,20 +132,6 @@ fn misfit(path: &Path, name: &str, error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lora_is_found_by_its_name_in_folders_below() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder
-            .path()
-            .join("models/Lora/style/pixel art.safetensors");
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        crate::files::atomic_write(&file, b"").unwrap();
-        let missing = folder.path().join("missing");
-        let folders = [missing.as_path(), folder.path()];
-        assert_eq!(find_lora("pixel art", &folders), Some(file));
-        assert_eq!(find_lora("pixel", &folders), None);
-    }
 
     #[test]
     fn every_spelling_finds_its_layer() {

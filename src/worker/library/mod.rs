@@ -5,6 +5,8 @@
 
 mod places;
 mod scan;
+mod typed;
+mod walk;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-pub(super) use places::places;
 use scan::{Found, Scanner};
+pub(super) use typed::{
+    HASH_IN_HEADER, Known, Typed, lies_with_embeddings, may_be_embedding, name_of, sort,
+};
+pub(super) use walk::{Met, Walk, files_of_tensors};
 
 use super::handle::Ends;
 use super::hashes::Hashes;
@@ -212,9 +217,15 @@ fn shipped(config: &WorkerConfig) -> Option<ModelCard> {
         .ok()
 }
 
+/// What the window's lists show, for tests.
+#[cfg(test)]
+pub(super) fn list(folders: &[PathBuf]) -> Vec<crate::request::AddOn> {
+    Scanner::default().scan(folders, &|| false).add_ons
+}
+
 /// Files of which only the header is there, for tests; the weights are a hole in the file.
 #[cfg(test)]
-mod stand_in {
+pub(super) mod stand_in {
     use std::collections::BTreeMap;
     use std::path::Path;
 

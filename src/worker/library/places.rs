@@ -24,7 +24,7 @@ const CHECKPOINTS: [&str; 4] = [
     "unet",
 ];
 /// Folders of what models are drawn with.
-const ADD_ONS: [&str; 13] = [
+const ADD_ONS: [&str; 14] = [
     "Lora",
     "loras",
     "LyCORIS",
@@ -32,6 +32,7 @@ const ADD_ONS: [&str; 13] = [
     "vae",
     "VAE-approx",
     "vae_approx",
+    "VAE-taesd",
     "embeddings",
     "ESRGAN",
     "RealESRGAN",
@@ -41,7 +42,7 @@ const ADD_ONS: [&str; 13] = [
 ];
 
 /// The folders and files to look through for what a person named; each exists.
-pub(in crate::worker) fn places(given: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn places(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut places = Vec::new();
     for path in given {
         expand(path, &mut places);

@@ -3,43 +3,17 @@
 //! A file is opened (its header, in milliseconds) when it is new or has changed since the last look;
 //! else a look costs no more than listing the folders.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::places::places;
-use crate::checkpoint;
-use crate::error::Error;
-use crate::families::{FileKind, ModelFiles};
+use super::typed::{self, Known, Typed, opened};
+use super::walk::{Met, Names, Walk, may_hold_tensors};
+use crate::families::ModelFiles;
 use crate::files::Print;
-use crate::request::{AddOn, AddOnKind, ModelCard};
+use crate::request::{AddOn, ModelCard};
 use crate::worker::wildcards::WildcardFiles;
 
-/// How deep below a folder models are looked for.
-const DEPTH: usize = 6;
-/// Folders that are looked into at most: a whole disk that is chosen by mistake comes to an end.
-const MAX_FOLDERS: usize = 20_000;
-/// Of programs that lie beside models.
-const OTHER_FOLDERS: [&str; 6] = [
-    "__pycache__",
-    "node_modules",
-    "outputs",
-    "site-packages",
-    "venv",
-    "custom_nodes",
-];
-/// The endings of files that may hold tensors.
-const ENDINGS: [&str; 8] = [
-    "safetensors",
-    "sft",
-    "gguf",
-    "ckpt",
-    "pt",
-    "pth",
-    "bin",
-    "pkl",
-];
 /// A picture beside a file is called as the file, with one of these, in A1111's order.
 const PICTURE_ENDINGS: [&str; 8] = [
     "png",
@@ -66,11 +40,11 @@ pub(super) struct Found {
 /// Remembers what it saw.
 #[derive(Default)]
 pub(super) struct Scanner {
-    known: HashMap<PathBuf, (Print, Option<Item>)>,
+    known: Known<Option<Item>>,
 }
 
-/// What a file or folder came to; `None` in the table: nothing for the lists.
-#[derive(Clone)]
+/// What a file or folder came to for the lists.
+#[derive(Clone, Debug)]
 enum Item {
     Model {
         card: Box<ModelCard>,
@@ -84,21 +58,19 @@ impl Scanner {
     /// `stop` is asked between files.
     pub fn scan(&mut self, given: &[PathBuf], stop: &dyn Fn() -> bool) -> Found {
         let mut look = Look {
-            known: std::mem::take(&mut self.known),
-            seen: HashMap::new(),
-            folders: BTreeSet::new(),
+            known: &mut self.known,
+            seen: BTreeSet::new(),
             pictures: BTreeMap::new(),
             stop,
         };
-        for place in places(given) {
-            if place.is_dir() {
-                look.folder(&place, DEPTH);
-            } else {
-                look.listed_file(&place);
-            }
-        }
+        Walk::new(stop).places(given, &mut |met| match met {
+            Met::Model(folder) => look.model_folder(folder),
+            Met::Folder(folder, names) => look.folder(folder, names),
+            Met::File(file) => look.listed_file(file),
+        });
         let mut found = look.found();
-        self.known = look.seen;
+        let seen = look.seen;
+        self.known.retain(|path| seen.contains(path));
         // Without a chosen folder none can be missing.
         let wildcards = WildcardFiles::find(None, given).unwrap_or_default();
         found.add_ons.extend(wildcards.add_ons());
@@ -107,74 +79,44 @@ impl Scanner {
 }
 
 struct Look<'a> {
-    known: HashMap<PathBuf, (Print, Option<Item>)>,
-    seen: HashMap<PathBuf, (Print, Option<Item>)>,
-    /// Real paths of folders that were looked into: links may lead in circles.
-    folders: BTreeSet<PathBuf>,
+    known: &'a mut Known<Option<Item>>,
+    /// Files and models that are there.
+    seen: BTreeSet<PathBuf>,
     /// By the file or folder that it belongs to.
     pictures: BTreeMap<PathBuf, PathBuf>,
     stop: &'a dyn Fn() -> bool,
 }
 
 impl Look<'_> {
-    fn folder(&mut self, folder: &Path, depth: usize) {
-        if (self.stop)() || self.folders.len() >= MAX_FOLDERS {
-            return;
+    fn folder(&mut self, folder: &Path, names: &Names) {
+        for name in names.files.iter().chain(&names.folders) {
+            self.picture(&folder.join(name), &names.files);
         }
-        if folder.join("model_index.json").is_file() {
-            return self.model_folder(folder);
-        }
-        let Ok(real) = folder.canonicalize() else {
-            return;
-        };
-        if !self.folders.insert(real) {
-            return;
-        }
-        if let Some(snapshot) = checkpoint::hub_snapshot(folder) {
-            return self.folder(&snapshot, depth);
-        }
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            log::debug!("the model folder {} cannot be read", folder.display());
-            return;
-        };
-        let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
-        names.sort();
-        for name in &names {
-            let path = folder.join(name);
-            let hidden = name.to_string_lossy().starts_with('.');
-            if path.is_dir() {
-                let other = OTHER_FOLDERS.iter().any(|other| name == *other);
-                if let (false, false, Some(depth)) = (hidden, other, depth.checked_sub(1)) {
-                    self.folder(&path, depth);
-                }
-            } else if !hidden && may_hold_tensors(&path) {
-                self.file(&path);
-            }
-            self.picture(&path, &names);
-        }
+        let files = names.files.iter().map(|name| folder.join(name));
+        files
+            .filter(|path| may_hold_tensors(path))
+            .for_each(|path| self.file(&path));
     }
 
     /// A file that a person named alone: its neighbours are looked at for its picture only.
     fn listed_file(&mut self, file: &Path) {
         self.file(file);
-        let neighbours = PICTURE_ENDINGS.iter().filter_map(|ending| {
-            let picture = with_ending(file, ending)?;
-            picture
-                .is_file()
-                .then(|| picture.file_name().map(Into::into))?
-        });
-        let neighbours: Vec<OsString> = neighbours.collect();
+        let mut neighbours: Vec<OsString> = PICTURE_ENDINGS
+            .iter()
+            .filter_map(|ending| with_ending(file, ending))
+            .filter(|picture| picture.is_file())
+            .filter_map(|picture| picture.file_name().map(Into::into))
+            .collect();
+        neighbours.sort();
         self.picture(file, &neighbours);
     }
 
+    /// `names`: of the files beside it, in order.
     fn picture(&mut self, path: &Path, names: &[OsString]) {
-        if !self.seen.contains_key(path) {
-            return;
-        }
         let picture = PICTURE_ENDINGS.iter().find_map(|ending| {
             let picture = with_ending(path, ending)?;
-            let name = picture.file_name()?;
-            names.iter().any(|known| known == name).then_some(picture)
+            let name = picture.file_name()?.to_owned();
+            names.binary_search(&name).is_ok().then_some(picture)
         });
         if let Some(picture) = picture {
             self.pictures.insert(path.to_path_buf(), picture);
@@ -182,14 +124,15 @@ impl Look<'_> {
     }
 
     fn file(&mut self, path: &Path) {
-        if (self.stop)() {
-            return;
-        }
         let Ok(metadata) = std::fs::metadata(path) else {
             return;
         };
         let print = Print::of_file(&metadata);
-        self.remember(path, print, || item_of_file(path, print.size_bytes()));
+        self.remember(path, print, || match Typed::of(path, print) {
+            Typed::AddOn(add_on) => Some(Item::AddOn(add_on)),
+            Typed::Checkpoint => model(path),
+            Typed::Other | Typed::Unknown => None,
+        });
     }
 
     fn model_folder(&mut self, folder: &Path) {
@@ -199,51 +142,35 @@ impl Look<'_> {
     }
 
     fn remember(&mut self, path: &Path, print: Print, open: impl FnOnce() -> Option<Item>) {
-        if self.seen.contains_key(path) {
-            return;
+        if !(self.stop)() {
+            self.known.of(path, print, open);
+            self.seen.insert(path.to_path_buf());
         }
-        let item = match self.known.remove(path) {
-            Some((before, item)) if before == print => item,
-            // A hostile file may bring a reader down, but not the list of the others.
-            _ => catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| {
-                let error = Error::from_panic(&*panic);
-                log::warn!("{}: {}", path.display(), error.details());
-                None
-            }),
-        };
-        self.seen.insert(path.to_path_buf(), (print, item));
     }
 
-    fn found(&mut self) -> Found {
+    fn found(&self) -> Found {
         let mut found = Found::default();
-        for (path, (_, item)) in &self.seen {
-            let picture = self.pictures.get(path).cloned();
-            match item {
-                Some(Item::Model { card, hashed }) => {
+        for path in &self.seen {
+            match self.known.get(path) {
+                Some(Some(Item::Model { card, hashed })) => {
                     found.hashed.insert(path.clone(), hashed.clone());
                     let card = (**card).clone();
+                    let picture = self.pictures.get(path).cloned();
                     found.models.push(ModelCard { picture, ..card });
                 }
-                Some(Item::AddOn(add_on)) => found.add_ons.push(AddOn {
-                    picture,
+                Some(Some(Item::AddOn(add_on))) => found.add_ons.push(AddOn {
+                    picture: self.pictures.get(&add_on.path).cloned(),
                     ..add_on.clone()
                 }),
-                None => {}
+                Some(None) | None => {}
             }
         }
         found
             .models
             .sort_by_cached_key(|card| (card.name.to_lowercase(), card.path.clone()));
-        found
-            .add_ons
-            .sort_by_cached_key(|it| (it.kind, it.name.to_lowercase(), it.path.clone()));
+        typed::sort(&mut found.add_ons);
         found
     }
-}
-
-fn may_hold_tensors(path: &Path) -> bool {
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ENDINGS.iter().any(|it| ending.eq_ignore_ascii_case(it)))
 }
 
 /// `a/name.safetensors` to `a/name.preview.png`; a folder's name has no ending.
@@ -259,46 +186,21 @@ fn with_ending(path: &Path, ending: &str) -> Option<PathBuf> {
     Some(path.with_file_name(name))
 }
 
-fn item_of_file(path: &Path, size_bytes: u64) -> Option<Item> {
-    let kind = checkpoint::headers(&[path.to_path_buf()])
-        .map(|headers| FileKind::of(&headers))
-        .inspect_err(|error| log::info!("left out: {error}"))
-        .ok()?;
-    let kind = match kind {
-        FileKind::Checkpoint => return model(path),
-        FileKind::Lora(_) => AddOnKind::Lora,
-        FileKind::Vae => AddOnKind::Vae,
-        FileKind::TinyVae => AddOnKind::TinyVae,
-        FileKind::Embedding => AddOnKind::Embedding,
-        FileKind::Upscaler => AddOnKind::Upscaler,
-        FileKind::Unet | FileKind::TextEncoder | FileKind::Other(_) | FileKind::Unknown => {
-            return None;
-        }
-    };
-    Some(Item::AddOn(AddOn {
-        kind,
-        name: path.file_stem()?.to_string_lossy().into_owned(),
-        path: path.to_path_buf(),
-        size_bytes,
-        picture: None,
-    }))
-}
-
 /// What cannot be drawn with is left out and said in the log; choosing it by hand says why.
 fn model(path: &Path) -> Option<Item> {
-    let item = ModelFiles::open(path).and_then(|files| {
+    opened(path, || {
+        let files = ModelFiles::open(path)?;
         Ok(Item::Model {
             card: Box::new(files.card(false)?),
             hashed: files.hashed_file()?,
         })
-    });
-    item.inspect_err(|error| log::info!("left out: {error}"))
-        .ok()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::AddOnKind;
     use crate::worker::library::stand_in::{checkpoint, file_of};
 
     const GOES_ON: &dyn Fn() -> bool = &|| false;
@@ -422,17 +324,5 @@ mod tests {
         checkpoint(&place("b.safetensors"));
         std::fs::remove_file(place("a.safetensors")).unwrap();
         assert_eq!(names(&scanner.scan(&given, GOES_ON)).0, ["b"]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_in_a_circle_come_to_an_end() {
-        let root = tempfile::tempdir().unwrap();
-        checkpoint(&root.path().join("a/m.safetensors"));
-        for link in ["a/x", "a/y", "a/z"] {
-            std::os::unix::fs::symlink(root.path(), root.path().join(link)).unwrap();
-        }
-        let found = Scanner::default().scan(&[root.path().to_path_buf()], GOES_ON);
-        assert_eq!(names(&found).0, ["m"]);
     }
 }
