@@ -8,16 +8,17 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use common::{Reference, compare, data};
-use easel::checkpoint::{find_weights, load};
+use easel::checkpoint::{Piece, find_weights, load, map_pieces};
 use easel::models::esrgan::RealEsrganCompact;
-use easel::models::layers::Weights;
+use easel::models::layers::{Budget, Weights};
 use easel::models::unet::{Added, Conditioning, KeyValues, UNet2DConditionModel, UNetConfig};
 use easel::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 /// Of the largest value. Both sides run the same libtorch kernels in f32 (error 6e-8 an operation),
 /// but in another order here and there: sums on more threads, a linear map for a 1x1 convolution.
@@ -110,6 +111,59 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("weights")
         .join(name)
+}
+
+/// Large weights are not converted when a model is loaded, but when a layer uses them.
+#[test]
+fn weights_that_stay_in_their_file_compute_what_converted_ones_do() {
+    let _no_grad = tch::no_grad_guard();
+    let stem = "diffusion_pytorch_model";
+    let read = |name: &str, stem: &str| {
+        let (folder, reference) = tiny(name);
+        let files = find_weights(&folder, stem).unwrap();
+        (folder.join("config.json"), files, reference)
+    };
+    let (unet_config, unet_files, unet_reference) = read("unet_sd1", stem);
+    let (vae_config, vae_files, vae_reference) = read("vae_plain", stem);
+    let (clip_config, clip_files, clip_reference) = read("clip_quick_gelu", "model");
+    let unet_config = UNetConfig::read(&unet_config).unwrap();
+    let vae_config = VaeConfig::read(&vae_config).unwrap();
+    let clip_config = ClipConfig::read(&clip_config).unwrap();
+    let draw = |kind: Kind, weights: &dyn Fn(&[PathBuf]) -> Weights| -> Vec<Tensor> {
+        let unet = UNet2DConditionModel::new(unet_config.clone(), &weights(&unet_files)).unwrap();
+        let vae = AutoencoderKL::new(vae_config.clone(), &weights(&vae_files)).unwrap();
+        let clip = CLIPTextModel::new(clip_config.clone(), &weights(&clip_files)).unwrap();
+        assert_eq!([unet.kind(), vae.kind(), clip.kind()], [kind; 3]);
+        let of = |reference: &Reference, name: &str| reference.get(name).to_kind(kind);
+        let states = of(&unet_reference, "encoder_hidden_states");
+        let sample = of(&unet_reference, "sample");
+        let ids = clip_reference.get("input_ids");
+        let mut outputs = Vec::new();
+        for _ in 0..2 {
+            outputs.push(unet.forward(&sample, 481.0, &states).unwrap());
+            outputs.push(vae.decode(&of(&vae_reference, "latents")).unwrap());
+            outputs.push(clip.forward(ids).unwrap().last_hidden_state);
+        }
+        outputs
+    };
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let converted = draw(kind, &|files| weights_in(files, kind));
+        for room in [0, 10_000, usize::MAX] {
+            let in_another = Cell::new(0);
+            let mapped = draw(kind, &|files| {
+                let all = |name: &str| vec![Piece::whole(name)];
+                let mapped = map_pieces(files, &all, kind, &mut |_| ()).unwrap();
+                let stored = mapped.tensors.values().map(Tensor::kind);
+                in_another.set(in_another.get() + stored.filter(|stored| *stored != kind).count());
+                Weights::new(mapped.path, mapped.tensors).computing_in(kind, Budget::of(room))
+            });
+            assert!(in_another.get() > 20, "{kind:?}");
+            for (converted, mapped) in converted.iter().zip(&mapped) {
+                assert_eq!(mapped.kind(), kind);
+                assert!(mapped.equal(converted), "{kind:?}, {room}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! libtorch maps each file itself (`from_file`, private and copy-on-write), and every tensor is a view
 //! of that map. Where dtype and device fit, the view is what the network computes with: no second
 //! copy, pages read when first used. The map's life is counted by libtorch with the views', so there
-//! is nothing to keep alive and nothing `unsafe` here.
+//! is nothing to keep alive and nothing `unsafe` here. What is converted has a map of its own, so that the
+//! pages it was read from leave the memory with it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,39 @@ pub fn load_pieces(
     kind: Kind,
     progress: &mut dyn FnMut(f32),
 ) -> Result<NamedTensors> {
+    gather(files, pieces, progress, &|stored, index, cut| {
+        let apart = device != Device::Cpu || !stored.is(index, kind);
+        place(stored.part(index, cut, apart)?, device, kind)
+    })
+}
+
+/// As [`load_pieces`] to the CPU, but floats stay mapped, in the dtype that they are stored in, whatever
+/// the network computes in (`kind`).
+///
+/// Errors: as [`load_pieces`].
+pub fn map_pieces(
+    files: &[PathBuf],
+    pieces: &dyn Fn(&str) -> Vec<Piece>,
+    kind: Kind,
+    progress: &mut dyn FnMut(f32),
+) -> Result<NamedTensors> {
+    gather(files, pieces, progress, &|stored, index, cut| {
+        let part = stored.part(index, cut, !stored.is(index, kind))?;
+        match part.kind() {
+            // Few operators know these.
+            Kind::Float8e4m3fn | Kind::Float8e5m2 => place(part, Device::Cpu, kind),
+            _ => Ok(part),
+        }
+    })
+}
+
+/// What `read` makes of each piece.
+fn gather(
+    files: &[PathBuf],
+    pieces: &dyn Fn(&str) -> Vec<Piece>,
+    progress: &mut dyn FnMut(f32),
+    read: &dyn Fn(&TensorFiles, usize, Cut) -> Result<Tensor>,
+) -> Result<NamedTensors> {
     let stored = TensorFiles::open(files)?;
     let wanted: Vec<(usize, u64, Vec<Piece>)> = stored
         .headers()
@@ -115,11 +149,9 @@ pub fn load_pieces(
     let mut done = 0;
     let mut tensors = BTreeMap::new();
     for (index, bytes, pieces) in wanted {
-        let whole = stored.read(index, Cut::Whole)?;
         for piece in pieces {
-            let part = stored.cut(index, piece.cut, &whole)?;
-            let name = piece.name.clone();
-            if tensors.insert(name, place(part, device, kind)?).is_some() {
+            let part = read(&stored, index, piece.cut)?;
+            if tensors.insert(piece.name.clone(), part).is_some() {
                 let why = format!("its tensor {} comes twice", piece.name);
                 return Err(Error::model(stored.path_of(index), why));
             }
@@ -194,6 +226,21 @@ impl TensorFiles {
     pub fn read_apart(&self, index: usize, cut: Cut) -> Result<Tensor> {
         let stored = self.at(index)?;
         self.cut(index, cut, &stored.whole(&map(&stored.file)?)?)
+    }
+
+    fn part(&self, index: usize, cut: Cut, apart: bool) -> Result<Tensor> {
+        match apart {
+            true => self.read_apart(index, cut),
+            false => self.read(index, cut),
+        }
+    }
+
+    /// Whether a tensor lies in its file as numbers of this kind.
+    fn is(&self, index: usize, kind: Kind) -> bool {
+        match self.0.get(index).map(|stored| stored.entry.header.dtype) {
+            Some(StoredType::Plain(dtype)) => stored_kind(dtype) == Some(kind),
+            Some(StoredType::Blocks(_)) | None => false,
+        }
     }
 
     fn at(&self, index: usize) -> Result<&Stored> {

@@ -27,8 +27,8 @@ pub use file_kind::FileKind;
 use latent_space::LatentSpace;
 use lora::Attachable;
 pub use lora::Lora;
-use memory::check_room;
 pub use memory::{Footprint, check_free};
+use memory::{check_room, room_for_weights};
 use model_files::load_tiny_vae;
 pub use model_files::{
     Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, PlannedConvolution,

@@ -56,11 +56,11 @@ impl RealEsrganCompact {
     }
 
     pub fn kind(&self) -> Kind {
-        self.last.weight().kind()
+        self.last.kind()
     }
 
     pub fn device(&self) -> Device {
-        self.last.weight().device()
+        self.last.device()
     }
 
     /// `image`: `[batch, 3, height, width]` in `[0, 1]`, in [`Self::kind`] on [`Self::device`]. Returns

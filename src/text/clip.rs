@@ -75,26 +75,67 @@ impl ClipConfig {
     }
 }
 
-/// For training, for the tokenizer, or notes of the library.
-const HARMLESS: [&str; 19] = [
+/// For training, for the tokenizer, for models that write text, or notes of the library: what every config of
+/// transformers may hold.
+const HARMLESS: [&str; 59] = [
+    "add_cross_attention",
     "architectures",
     "attention_dropout",
+    "bad_words_ids",
+    "begin_suppress_tokens",
     "bos_token_id",
     "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
     "dropout",
     "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
     "id2label",
     "initializer_factor",
     "initializer_range",
+    "is_decoder",
+    "is_encoder_decoder",
     "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_scores",
     "pad_token_id",
+    "prefix",
     "problem_type",
+    "pruned_heads",
+    "remove_invalid_values",
+    "repetition_penalty",
     "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_word_embeddings",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
     "torch_dtype",
     "torchscript",
     "transformers_version",
+    "typical_p",
+    "use_bfloat16",
     "use_cache",
 ];
 
@@ -178,11 +219,11 @@ impl CLIPTextModel {
     }
 
     pub fn kind(&self) -> Kind {
-        self.token_embedding.weight().kind()
+        self.token_embedding.kind()
     }
 
     pub fn device(&self) -> Device {
-        self.token_embedding.weight().device()
+        self.token_embedding.device()
     }
 
     /// `input_ids`: i64 `[batch, n]` on [`Self::device`], `n` up to `max_position_embeddings`.
@@ -240,7 +281,7 @@ impl CLIPTextModel {
         for (at, vector) in vectors {
             tokens.select(1, *at).copy_(vector);
         }
-        let mut x = tokens + self.position_embedding.weight().narrow(0, 0, n);
+        let mut x = tokens + self.position_embedding.first(n);
         let mut hidden_states = vec![x.shallow_clone()];
         for layer in &self.layers {
             x = layer.forward(&x, mask);
@@ -394,6 +435,7 @@ mod tests {
             "hidden_size": 768,
             "initializer_factor": 1.0,
             "initializer_range": 0.02,
+            "is_encoder_decoder": false,
             "intermediate_size": 3072,
             "layer_norm_eps": 1e-05,
             "max_position_embeddings": 77,

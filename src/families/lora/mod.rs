@@ -115,7 +115,7 @@ fn apply(adapters: &Adapters, change: Change, strength: f64) -> Result<()> {
             scale: pair.scale * strength,
         });
     }
-    let added = change.differences(adapters.weight(), strength)?;
+    let added = change.differences(&adapters.weight(), strength)?;
     adapters.add(added.weight.as_ref(), added.bias.as_ref())
 }
 

@@ -23,10 +23,10 @@ use self::single_file::SingleFile;
 use self::unet_files::UnetFiles;
 pub use self::vae_files::load_tiny_vae;
 use self::vae_files::{VaeFiles, VaeKind};
-use super::{Family, Part};
+use super::{Family, Part, room_for_weights};
 use crate::checkpoint::{self, Piece, StoredType, TensorHeader};
 use crate::error::{Error, Result};
-use crate::models::layers::Weights;
+use crate::models::layers::{Budget, Weights};
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
 use crate::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use crate::request::{ModelCard, ModelDefaults, SamplerId, ScheduleId};
@@ -47,6 +47,10 @@ const PIPELINES: &[&str] = &[
     "StableDiffusionXLInpaintPipeline",
     "StableDiffusionXLInstructPix2PixPipeline",
 ];
+
+/// Weights that take no more bytes than this are converted when a model is loaded, on a CPU; larger ones
+/// stay in their file until they are used.
+const CONVERTED_AT_ONCE: u64 = 256 << 20;
 
 /// One part of a model on disk.
 #[derive(Clone, Debug)]
@@ -538,7 +542,8 @@ impl ModelFiles {
         }
     }
 
-    /// Loads the weights of one network, under diffusers' names.
+    /// Loads the weights of one network, under diffusers' names. On a CPU large ones are mapped, whatever
+    /// they are stored in: the network converts them when it uses them.
     ///
     /// Errors: as [`checkpoint::load_pieces`].
     pub fn load(
@@ -550,8 +555,19 @@ impl ModelFiles {
     ) -> Result<Weights> {
         let files = self.files(part)?;
         let pieces = |key: &str| self.pieces(part, key);
-        let named = checkpoint::load_pieces(&files, &pieces, device, kind, progress)?;
-        Ok(Weights::new(named.path, named.tensors))
+        let values: u64 = self.headers(part)?.iter().map(TensorHeader::elements).sum();
+        let bytes = values.saturating_mul(kind.elt_size_in_bytes() as u64);
+        if device != Device::Cpu || bytes <= CONVERTED_AT_ONCE {
+            let named = checkpoint::load_pieces(&files, &pieces, device, kind, progress)?;
+            return Ok(Weights::new(named.path, named.tensors));
+        }
+        let named = checkpoint::map_pieces(&files, &pieces, kind, progress)?;
+        let room = match part {
+            Part::Unet => room_for_weights(),
+            // A picture looks at their weights once or twice.
+            Part::Vae | Part::TextEncoder | Part::TextEncoder2 => 0,
+        };
+        Ok(Weights::new(named.path, named.tensors).computing_in(kind, Budget::of(room)))
     }
 
     /// Where one network comes from.

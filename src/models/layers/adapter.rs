@@ -2,12 +2,15 @@
 //! `scale * up(down(x))`), or a patched copy of its weight and bias for what is no such branch.
 //!
 //! The layer's own weights stay as they are, mapped from their file; branches and copies come and go
-//! without a reload. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
+//! without a reload. A weight that is stored in another dtype than the network computes in becomes that
+//! when it is used, and stays so where there is room. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
+use super::convolution_plan::Budget;
+use super::profile;
 use crate::error::{Error, Result};
 
 /// One side branch.
@@ -38,6 +41,41 @@ impl Parameters {
     }
 }
 
+/// A layer's own weight and bias.
+#[derive(Debug)]
+struct Own {
+    /// The weight in `kind`, or in the dtype of its file.
+    stored: Mutex<Parameters>,
+    shape: Vec<i64>,
+    /// What the layer computes in, and where.
+    kind: Kind,
+    device: Device,
+    /// The network's memory for weights that were made `kind`.
+    room: Budget,
+}
+
+impl Own {
+    /// In [`Self::kind`].
+    fn parameters(&self) -> Parameters {
+        let mut stored = lock(&self.stored);
+        let mut parameters = stored.shallow_clone();
+        if parameters.weight.kind() != self.kind {
+            let convert = || stored.weight.to_kind(self.kind);
+            parameters.weight = profile::layer("weights, converted", convert);
+            if self.room.take(self.bytes()) {
+                *stored = parameters.shallow_clone();
+            }
+        }
+        parameters
+    }
+
+    /// Of the weight in [`Self::kind`].
+    fn bytes(&self) -> usize {
+        let count: i64 = self.shape.iter().product();
+        usize::try_from(count).unwrap_or_default() * self.kind.elt_size_in_bytes()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     branches: Vec<Branch>,
@@ -45,47 +83,62 @@ struct State {
 }
 
 /// What is attached to one layer, shared by the layer and whoever attaches it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Adapters {
     /// The layer's own.
-    own: Parameters,
+    own: Arc<Own>,
     state: Arc<Mutex<State>>,
-}
-
-impl Clone for Adapters {
-    fn clone(&self) -> Self {
-        Self {
-            own: self.own.shallow_clone(),
-            state: Arc::clone(&self.state),
-        }
-    }
 }
 
 impl Adapters {
     /// None yet. `weight`: `[out, in]`, `[out, in, k, k]`, or `[features]` of a norm.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Self {
+        Self::computing_in(weight.kind(), weight, bias, Budget::of(0))
+    }
+
+    /// As [`Self::new`], of a layer that computes in `kind`, whatever its weight is stored in. `room`: the
+    /// network's memory for weights that were made `kind`; where it is used up, they are made anew each
+    /// time.
+    pub fn computing_in(kind: Kind, weight: &Tensor, bias: Option<&Tensor>, room: Budget) -> Self {
         Self {
-            own: Parameters {
-                weight: weight.shallow_clone(),
-                bias: bias.map(Tensor::shallow_clone),
-            },
+            own: Arc::new(Own {
+                shape: weight.size(),
+                device: weight.device(),
+                stored: Mutex::new(Parameters {
+                    weight: weight.shallow_clone(),
+                    bias: bias.map(Tensor::shallow_clone),
+                }),
+                kind,
+                room,
+            }),
             state: Arc::default(),
         }
     }
 
-    /// The layer's own weight.
-    pub fn weight(&self) -> &Tensor {
-        &self.own.weight
+    /// The layer's own weight, in [`Self::kind`].
+    pub fn weight(&self) -> Tensor {
+        self.own().weight
+    }
+
+    /// Of the layer's weight.
+    pub fn shape(&self) -> &[i64] {
+        &self.own.shape
+    }
+
+    /// What the layer computes in.
+    pub fn kind(&self) -> Kind {
+        self.own.kind
+    }
+
+    pub fn device(&self) -> Device {
+        self.own.device
     }
 
     /// What a copy of it takes that [`Self::add`] makes; nothing where there is one.
     pub fn copy_bytes(&self) -> u64 {
         match self.patched() {
             Some(_) => 0,
-            None => {
-                let weight = &self.own.weight;
-                (weight.numel() * weight.kind().elt_size_in_bytes()) as u64
-            }
+            None => self.own.bytes() as u64,
         }
     }
 
@@ -93,8 +146,8 @@ impl Adapters {
     ///
     /// Errors: [`Error::Shape`] where it does not fit the layer.
     pub fn attach(&self, branch: Branch) -> Result<()> {
-        let shape = self.own.weight.size();
-        let branch = match shape.as_slice() {
+        let shape = self.shape();
+        let branch = match shape {
             [_, _] => flat(branch)?,
             _ => square(branch)?,
         };
@@ -103,7 +156,7 @@ impl Adapters {
         let fits = rank == up.get(1)
             && down.get(1) == shape.get(1)
             && out == shape.first()
-            && kernel_fits(&branch, &shape);
+            && kernel_fits(&branch, shape);
         if !fits {
             return Err(Error::Shape {
                 what: "A LoRA's branch",
@@ -120,7 +173,7 @@ impl Adapters {
     ///
     /// Errors: [`Error::Shape`] where it does not fit the layer; then nothing is added.
     pub fn add(&self, weight: Option<&Tensor>, bias: Option<&Tensor>) -> Result<()> {
-        let shape = self.own.weight.size();
+        let shape = self.shape();
         let out = shape.first().copied();
         let fits = weight.is_none_or(|weight| weight.size() == shape)
             && bias.is_none_or(|bias| bias.dim() == 1 && bias.size().first().copied() == out);
@@ -140,8 +193,7 @@ impl Adapters {
             patched.weight = sum(&patched.weight, weight)?;
         }
         if let Some(bias) = bias {
-            let weight = &self.own.weight;
-            let none = || Tensor::f_zeros(bias.size(), (weight.kind(), weight.device()));
+            let none = || Tensor::f_zeros(bias.size(), (self.kind(), self.device()));
             let own = patched.bias.map_or_else(none, Ok)?;
             patched.bias = Some(sum(&own, bias)?);
         }
@@ -156,7 +208,7 @@ impl Adapters {
 
     /// The layer's own weight and bias.
     pub fn own(&self) -> Parameters {
-        self.own.shallow_clone()
+        self.own.parameters()
     }
 
     /// What the layer computes with, beside its branches.
@@ -194,8 +246,12 @@ impl Adapters {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the kernel that strides and pads has the layer's size.
@@ -299,6 +355,22 @@ mod tests {
         let conv = |weight: &Tensor| x.conv2d(weight, None::<&Tensor>, [2, 2], [1, 1], [1, 1], 1);
         let with = adapters.add_conv(&x, conv(&weight), 2, [1, 1]);
         assert!(largest_difference(&with, &conv(&(&weight + delta * 2.0))) < 1e-5);
+    }
+
+    #[test]
+    fn a_weight_of_another_dtype_is_kept_as_it_is_used_while_there_is_room() {
+        let stored = ramp(&[5, 4]).to_kind(Kind::Half);
+        let expected = stored.to_kind(Kind::Float);
+        let room = Budget::of(100);
+        let layer = || Adapters::computing_in(Kind::Float, &stored, None, room.clone());
+        let (first, second) = (layer(), layer());
+        for (adapters, is_kept) in [(&first, true), (&second, false)] {
+            let [a, b] = [adapters.weight(), adapters.clone().weight()];
+            assert!(a.equal(&expected) && b.equal(&expected));
+            assert_eq!(a.data_ptr() == b.data_ptr(), is_kept);
+            assert_eq!((adapters.kind(), adapters.copy_bytes()), (Kind::Float, 80));
+        }
+        assert_eq!(room.left(), 20);
     }
 
     #[test]

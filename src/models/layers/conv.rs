@@ -1,6 +1,6 @@
 //! A two-dimensional convolution built from named tensors.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::winograd::Winograd;
 use super::{Adapters, Scope, profile};
@@ -9,7 +9,6 @@ use crate::error::Result;
 /// `weight`: `[out_channels, in_channels, kernel, kernel]`, `bias`: `[out_channels]`.
 #[derive(Debug)]
 pub struct Conv2d {
-    weight: Tensor,
     stride: i64,
     padding: i64,
     adapters: Adapters,
@@ -19,11 +18,10 @@ pub struct Conv2d {
 impl Conv2d {
     /// Stride 1, padded so that an odd kernel keeps the size.
     pub fn new(scope: &Scope, in_channels: i64, out_channels: i64, kernel: i64) -> Result<Self> {
-        let weight = scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?;
+        let weight = scope.stored("weight", &[out_channels, in_channels, kernel, kernel])?;
         let bias = scope.tensor("bias", &[out_channels])?;
         Ok(Self {
             adapters: scope.adapters(&weight, Some(&bias)),
-            weight,
             winograd: Winograd::new(scope.budget()),
             stride: 1,
             padding: (kernel - 1) / 2,
@@ -37,10 +35,9 @@ impl Conv2d {
         out_channels: i64,
         kernel: i64,
     ) -> Result<Self> {
-        let weight = scope.tensor("weight", &[out_channels, in_channels, kernel, kernel])?;
+        let weight = scope.stored("weight", &[out_channels, in_channels, kernel, kernel])?;
         Ok(Self {
             adapters: scope.adapters(&weight, None),
-            weight,
             winograd: Winograd::new(scope.budget()),
             stride: 1,
             padding: (kernel - 1) / 2,
@@ -70,7 +67,7 @@ impl Conv2d {
         let patched = self.adapters.patched();
         let is_patched = patched.is_some();
         let parameters = patched.unwrap_or_else(|| self.adapters.own());
-        let y = profile::layer(self.kind(), || {
+        let y = profile::layer(self.name(), || {
             let fast = match self.stride {
                 1 => self.winograd.forward(x, &parameters, is_patched, padding),
                 _ => None,
@@ -84,8 +81,8 @@ impl Conv2d {
     }
 
     /// What a profile calls it.
-    fn kind(&self) -> &'static str {
-        match (self.weight.size().last(), self.stride) {
+    fn name(&self) -> &'static str {
+        match (self.adapters.shape().last(), self.stride) {
             (Some(1), _) => "convolution 1x1",
             (Some(3), 1) => "convolution 3x3",
             _ => "convolution, other",
@@ -94,13 +91,17 @@ impl Conv2d {
 
     /// Out and in.
     pub fn channels(&self) -> (i64, i64) {
-        let size = self.weight.size();
+        let size = self.adapters.shape();
         let channels = |dim: usize| size.get(dim).copied().unwrap_or_default();
         (channels(0), channels(1))
     }
 
-    /// What the network computes in, and where.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    /// What the network computes in.
+    pub fn kind(&self) -> Kind {
+        self.adapters.kind()
+    }
+
+    pub fn device(&self) -> Device {
+        self.adapters.device()
     }
 }

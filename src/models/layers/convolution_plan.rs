@@ -139,17 +139,21 @@ impl Costs {
     }
 }
 
-/// What is left of a network's memory for transformed weights; shared by its layers.
+/// What is left of a network's memory for weights that it keeps in another form; shared by its layers.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<AtomicUsize>);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Arc::new(AtomicUsize::new(KEPT_BYTES)))
+        Self::of(KEPT_BYTES)
     }
 }
 
 impl Budget {
+    pub fn of(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
     pub fn left(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 //! Linear maps and embeddings built from named tensors.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::{Adapters, Scope, profile};
 use crate::error::Result;
@@ -40,32 +40,44 @@ fn weight(scope: &Scope, in_features: i64, out_features: i64) -> Result<Tensor> 
     let linear = [out_features, in_features];
     match scope.shape("weight").as_deref() {
         Some([_, _, 1, 1]) => {
-            let weight = scope.tensor("weight", &[out_features, in_features, 1, 1])?;
+            let weight = scope.stored("weight", &[out_features, in_features, 1, 1])?;
             Ok(weight.f_view(linear)?)
         }
-        _ => scope.tensor("weight", &linear),
+        _ => scope.stored("weight", &linear),
     }
 }
 
 /// `weight`: `[count, features]`.
 #[derive(Debug)]
 pub struct Embedding {
+    /// As it is stored: a text looks at a few rows of many.
     weight: Tensor,
+    kind: Kind,
 }
 
 impl Embedding {
     pub fn new(scope: &Scope, count: i64, features: i64) -> Result<Self> {
         Ok(Self {
-            weight: scope.tensor("weight", &[count, features])?,
+            weight: scope.stored("weight", &[count, features])?,
+            kind: scope.kind("weight"),
         })
     }
 
     /// `indices`: i64 `[batch, n]`, each below `count`. Returns `[batch, n, features]`.
     pub fn forward(&self, indices: &Tensor) -> Tensor {
-        Tensor::embedding(&self.weight, indices, -1, false, false)
+        Tensor::embedding(&self.weight, indices, -1, false, false).to_kind(self.kind)
     }
 
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    /// The first `count`: `[count, features]`.
+    pub fn first(&self, count: i64) -> Tensor {
+        self.weight.narrow(0, 0, count).to_kind(self.kind)
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn device(&self) -> Device {
+        self.weight.device()
     }
 }

@@ -23,7 +23,7 @@ pub use adapter::{Adapters, Branch, Parameters};
 pub use attention::{Mask, attention};
 pub use config::{Fields, PerBlock};
 pub use conv::Conv2d;
-pub use convolution_plan::{ConvolutionPlanner, Exactly, Method};
+pub use convolution_plan::{Budget, ConvolutionPlanner, Exactly, Method};
 pub use linear::{Embedding, Linear};
 pub use norm::{GroupNorm, LayerNorm};
 pub use resnet::{Downsample2D, ResnetBlock2D, ResnetConfig, TimeScaleShift, Upsample2D};

@@ -26,10 +26,14 @@ pub struct Weights {
     missing: RefCell<Vec<String>>,
     adapters: RefCell<BTreeMap<String, Adapters>>,
     budget: Budget,
+    /// What the network computes in, where tensors may be stored in something else.
+    kind: Option<Kind>,
+    /// The network's memory for weights that were made `kind`.
+    room: Budget,
 }
 
 impl Weights {
-    /// `path` is what messages name.
+    /// Of tensors that are in the dtype that the network computes in. `path` is what messages name.
     pub fn new(path: impl Into<PathBuf>, tensors: BTreeMap<String, Tensor>) -> Self {
         Self {
             path: path.into(),
@@ -38,6 +42,18 @@ impl Weights {
             missing: RefCell::default(),
             adapters: RefCell::default(),
             budget: Budget::default(),
+            kind: None,
+            room: Budget::of(0),
+        }
+    }
+
+    /// The same for a network that computes in `kind`, whatever floats are stored in: large weights become
+    /// that when they are used, and stay so as far as `room` goes.
+    pub fn computing_in(self, kind: Kind, room: Budget) -> Self {
+        Self {
+            kind: Some(kind),
+            room,
+            ..self
         }
     }
 
@@ -136,12 +152,17 @@ impl<'a> Scope<'a> {
         Some(self.weights.tensors.get(&self.full(name))?.size())
     }
 
-    /// The tensor of this name. Where it is missing, [`Weights::check_complete`] says so later and a
+    /// The tensor of this name, in what the network computes in. Where it is missing, [`Weights::check_complete`] says so later and a
     /// stand-in of that shape comes back (no memory behind it).
     ///
     /// Errors: another shape than `shape`; too many missing.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        if let Some(tensor) = self.optional(name, shape)? {
+        Ok(self.stored(name, shape)?.f_to_kind(self.kind(name))?)
+    }
+
+    /// As [`Self::tensor`], in the dtype that it is stored in; for [`Self::adapters`].
+    pub fn stored(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        if let Some(tensor) = self.find(name, shape)? {
             return Ok(tensor);
         }
         self.weights.miss(self.full(name))?;
@@ -149,8 +170,17 @@ impl<'a> Scope<'a> {
         Ok(stand_in.f_expand(shape, false)?)
     }
 
-    /// The tensor of this name, if it is there. Errors: another shape than `shape`.
-    pub fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+    /// What the network computes in with the tensor of this name.
+    pub fn kind(&self, name: &str) -> Kind {
+        let stored = self.weights.tensors.get(&self.full(name));
+        match (stored, self.weights.kind) {
+            (Some(stored), Some(kind)) if stored.is_floating_point() => kind,
+            (Some(stored), _) => stored.kind(),
+            (None, kind) => kind.unwrap_or(Kind::Float),
+        }
+    }
+
+    fn find(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         let full = self.full(name);
         let Some(tensor) = self.weights.tensors.get(&full) else {
             return Ok(None);
@@ -172,7 +202,8 @@ impl<'a> Scope<'a> {
 
     /// What is attached to the layer here, whose own weight and bias these are; nothing yet.
     pub fn adapters(&self, weight: &Tensor, bias: Option<&Tensor>) -> Adapters {
-        let adapters = Adapters::new(weight, bias);
+        let kind = self.weights.kind.unwrap_or(weight.kind());
+        let adapters = Adapters::computing_in(kind, weight, bias, self.weights.room.clone());
         let mut all = self.weights.adapters.borrow_mut();
         all.insert(self.prefix.clone(), adapters.clone());
         adapters
@@ -213,7 +244,6 @@ mod tests {
         let weights = weights();
         let scope = weights.root().child("a").index(0);
         assert_eq!(scope.tensor("weight", &[2, 3]).unwrap().size(), [2, 3]);
-        assert!(scope.optional("gamma", &[2]).unwrap().is_none());
         assert!(scope.has("bias") && !scope.has("gamma"));
         assert_eq!(scope.shape("bias"), Some(vec![2, 3]));
         assert_eq!(weights.unused(), ["a.0.bias", "old.weight"]);

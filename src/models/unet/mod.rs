@@ -50,7 +50,7 @@ impl UNet2DConditionModel {
             first,
             c.conv_in_kernel,
         )?;
-        let device = conv_in.weight().device();
+        let device = conv_in.device();
         let resnet = ResnetConfig {
             temb_channels: Some(c.time_embed_dim),
             groups: c.norm_num_groups,
@@ -108,11 +108,11 @@ impl UNet2DConditionModel {
 
     /// The weights' dtype: that of every input and of the output.
     pub fn kind(&self) -> Kind {
-        self.conv_in.weight().kind()
+        self.conv_in.kind()
     }
 
     pub fn device(&self) -> Device {
-        self.conv_in.weight().device()
+        self.conv_in.device()
     }
 
     /// What the network predicts (epsilon, v or the sample: the scheduler's config knows).

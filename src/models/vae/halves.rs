@@ -3,7 +3,7 @@
 //! Source: diffusers `autoencoders/vae.py`, `unets/unet_2d_blocks.py` (`UNetMidBlock2D`,
 //! `DownEncoderBlock2D`, `UpDecoderBlock2D`), 0.42.1.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::config::VaeConfig;
 use crate::error::Result;
@@ -136,8 +136,12 @@ impl Decoder {
         })
     }
 
-    pub fn weight(&self) -> &Tensor {
-        self.conv_in.weight()
+    pub fn kind(&self) -> Kind {
+        self.conv_in.kind()
+    }
+
+    pub fn device(&self) -> Device {
+        self.conv_in.device()
     }
 
     pub fn forward(&self, latents: &Tensor) -> Tensor {

@@ -66,11 +66,11 @@ impl AutoencoderKL {
 
     /// The weights' dtype: that of every input and output.
     pub fn kind(&self) -> Kind {
-        self.decoder.weight().kind()
+        self.decoder.kind()
     }
 
     pub fn device(&self) -> Device {
-        self.decoder.weight().device()
+        self.decoder.device()
     }
 
     /// `image`: `[batch, in_channels, height, width]` in `[-1, 1]`, both sizes multiples of

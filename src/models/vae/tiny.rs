@@ -187,11 +187,11 @@ impl AutoencoderTiny {
     }
 
     pub fn kind(&self) -> Kind {
-        self.conv_in.weight().kind()
+        self.conv_in.kind()
     }
 
     pub fn device(&self) -> Device {
-        self.conv_in.weight().device()
+        self.conv_in.device()
     }
 
     /// `latents`: `[batch, latent_channels, height, width]`, already divided by `scaling_factor`.
