@@ -309,6 +309,7 @@ fn settings(seed: u64) -> PictureSettings {
         arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
+        foreign: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn settings(prompt: &str, negative_prompt: &str) -> PictureSettings {
         arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
+        foreign: None,
     }
 }
 
@@ -1034,6 +1035,7 @@ prop_compose! {
             arithmetic: [None, Some(Arithmetic::Fast), Some(Arithmetic::Exact)][seed as usize % 3],
             version: "0.1.0".to_owned(),
             cancelled_after,
+            foreign: None,
         }
     }
 }

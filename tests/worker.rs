@@ -20,6 +20,10 @@ use easel::request::{
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, Picture};
 use easel::worker::{Handle, WorkerConfig, start};
+use pictures_of_others::png_texts;
+
+#[path = "common/pictures.rs"]
+mod pictures_of_others;
 
 /// Only a hang takes this long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -458,6 +462,47 @@ fn enlarging_once_more_makes_a_new_picture_beside_the_old() {
     let path = enlarged.path.as_ref().unwrap();
     assert!(path.extension().unwrap() == "webp");
     assert_eq!(easel::output::enlarged_by(path), Some(4));
+}
+
+#[test]
+fn another_program_s_picture_is_enlarged_and_nothing_is_made_up_about_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let a1111 = "a fox <lora:fur:0.8>\nNegative prompt: dark\nSteps: 20, CFG scale: 6.5, Model: dreamy, VAE: best.vae.pt, Lora hashes: \"fur: 0123456789ab\"";
+    let bare = "a fox in the snow";
+    for (number, (text, format)) in [
+        (a1111, PictureFormat::Png),
+        (a1111, PictureFormat::Jpeg),
+        (a1111, PictureFormat::Webp),
+        (bare, PictureFormat::Png),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let source = folder.path().join(format!("theirs-{number}.png"));
+        std::fs::write(&source, png_texts(&[("parameters", text)])).unwrap();
+        let before = easel::output::read_recipe(&source).unwrap().unwrap();
+        let id = number as u64 + 1;
+        worker
+            .send(Command::Enlarge {
+                job: JobId(id),
+                source,
+                format,
+            })
+            .unwrap();
+        let enlarged = pictures(&until_end(&worker, id)).remove(0);
+        assert_eq!(enlarged.settings.to_request(), before.request);
+        let path = enlarged.path.as_ref().unwrap();
+        assert_eq!(easel::output::enlarged_by(path), Some(4));
+        assert!(!path.display().to_string().contains("-0-"), "{path:?}");
+        let after = easel::output::read_recipe(path).unwrap().unwrap();
+        assert!(after.infotext.contains("Postprocess upscale by: 4"));
+        assert_eq!((after.request.seed, after.request.sampler), (None, None));
+        assert_eq!(after.request.prompt, before.request.prompt);
+        assert_eq!(after.request.guidance_scale, before.request.guidance_scale);
+        assert_eq!(after.files, before.files);
+        assert_eq!(after.settings, None);
+    }
 }
 
 #[test]

@@ -352,7 +352,7 @@ impl App {
     /// What draws the current picture again, on the device that is chosen now.
     fn current_request(&self) -> Option<GenerationRequest> {
         let current = self.state.current()?;
-        let ours = current.settings.is_some();
+        let ours = current.settings.is_some_and(|it| it.foreign.is_none());
         // The recipe knows where the model lies now.
         let request = match (current.recipe, current.settings) {
             (Some(recipe), _) => recipe.request.clone(),

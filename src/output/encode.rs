@@ -43,7 +43,12 @@ pub(super) fn encode(
     check_data(pixels)?;
     // No text format can carry the character 0.
     let text = infotext::write(settings).replace('\0', "");
-    let json = serde_json::to_string(settings).map_err(io::Error::other)?;
+    // Of another program's picture nothing is on record but its text.
+    let json = match settings.foreign {
+        Some(_) => None,
+        None => Some(serde_json::to_string(settings).map_err(io::Error::other)?),
+    };
+    let json = json.as_deref();
     let source = Source::of(settings);
     let whole = |bytes| Encoded {
         bytes,
@@ -52,11 +57,13 @@ pub(super) fn encode(
     match format {
         PictureFormat::Png => {
             let xmp = xmp::packet(source, None, None);
-            let texts = [("parameters", &*text), ("easel", &json), (XMP_KEY, &xmp)];
+            let mut texts = vec![("parameters", &*text)];
+            texts.extend(json.map(|json| ("easel", json)));
+            texts.push((XMP_KEY, &xmp));
             png(pixels, &texts).map(whole)
         }
-        PictureFormat::Jpeg => jpeg(pixels, text, &json, source),
-        PictureFormat::Webp => webp(pixels, &text, &json, source).map(whole),
+        PictureFormat::Jpeg => jpeg(pixels, text, json, source),
+        PictureFormat::Webp => webp(pixels, &text, json, source).map(whole),
     }
 }
 
@@ -101,7 +108,7 @@ fn png(pixels: &Pixels, texts: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn jpeg(pixels: &Pixels, text: String, json: &str, source: Source) -> io::Result<Encoded> {
+fn jpeg(pixels: &Pixels, text: String, json: Option<&str>, source: Source) -> io::Result<Encoded> {
     let mut drawn = Vec::new();
     JpegEncoder::new_with_quality(&mut drawn, JPEG_QUALITY)
         .encode(&pixels.rgb, pixels.width_px, pixels.height_px, Rgb8)
@@ -129,12 +136,13 @@ fn jpeg(pixels: &Pixels, text: String, json: &str, source: Source) -> io::Result
 }
 
 /// Easel's record in the XMP packet, or in as many extension segments as it needs.
-fn push_xmp(segments: &mut Vec<u8>, json: &str, source: Source) {
-    let packet = xmp::packet(source, Some(json), None);
-    if XMP_PREFIX.len() + packet.len() <= JPEG_SEGMENT_BYTES {
+fn push_xmp(segments: &mut Vec<u8>, json: Option<&str>, source: Source) {
+    let packet = xmp::packet(source, json, None);
+    let fits = XMP_PREFIX.len() + packet.len() <= JPEG_SEGMENT_BYTES;
+    let Some(json) = json.filter(|_| !fits) else {
         push_app1(segments, &[XMP_PREFIX, packet.as_bytes()]);
         return;
-    }
+    };
     let extended = xmp::extended_packet(json);
     // The specification wants 32 hex digits that name the content (it suggests MD5).
     let guid: String = Sha256::digest(extended.as_bytes())
@@ -167,7 +175,7 @@ fn push_app1(segments: &mut Vec<u8>, parts: &[&[u8]]) {
     segments.extend(content);
 }
 
-fn webp(pixels: &Pixels, text: &str, json: &str, source: Source) -> io::Result<Vec<u8>> {
+fn webp(pixels: &Pixels, text: &str, json: Option<&str>, source: Source) -> io::Result<Vec<u8>> {
     let mut drawn = Vec::new();
     WebPEncoder::new_lossless(&mut drawn)
         .encode(&pixels.rgb, pixels.width_px, pixels.height_px, Rgb8)
@@ -185,7 +193,7 @@ fn webp(pixels: &Pixels, text: &str, json: &str, source: Source) -> io::Result<V
     push_chunk(
         &mut chunks,
         b"XMP ",
-        xmp::packet(source, Some(json), None).as_bytes(),
+        xmp::packet(source, json, None).as_bytes(),
     );
     let length =
         u32::try_from(chunks.len()).map_err(|_| invalid("a WebP file holds at most 4 GB"))?;

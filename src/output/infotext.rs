@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{hashes, names};
 use crate::request::{
-    EMPHASES, Emphasis, GenerationRequest, GuidanceInterval, LoraChoice, MOST_NOTES, NamedFile,
-    NamedFiles, PictureSettings, Recipe, RefinerChoice, SEED_MODES, SamplerId, ScheduleId,
-    SeedMode, Seeding, Tuning,
+    EMPHASES, Emphasis, Foreign, GenerationRequest, GuidanceInterval, LoraChoice, MOST_NOTES,
+    NamedFile, NamedFiles, PictureSettings, Recipe, RefinerChoice, SEED_MODES, SamplerId,
+    ScheduleId, SeedMode, Seeding, Tuning,
 };
 
 /// With fewer settings than this a last line is taken for prompt.
@@ -26,6 +26,9 @@ const EASEL: &str = "Easel";
 
 /// A1111's infotext of a picture, as it is written into the file.
 pub fn write(settings: &PictureSettings) -> String {
+    if let Some(foreign) = &settings.foreign {
+        return enlarged(foreign, settings);
+    }
     // Values that hold separators come last: readers that split at commas lose nothing else.
     let (mut plain, mut quoted) = (Vec::new(), Vec::new());
     for (key, value) in fields(settings) {
@@ -49,8 +52,18 @@ pub fn write(settings: &PictureSettings) -> String {
 }
 
 /// The infotext of a picture of another program, as far as it was understood.
-pub fn of_request(request: &GenerationRequest, model: Option<&NamedFile>, program: &str) -> String {
+pub fn of_request(request: &GenerationRequest, files: &NamedFiles, program: &str) -> String {
     let size = request.width_px.zip(request.height_px);
+    let model = files.model.as_ref();
+    let refiner = files.refiner.as_ref();
+    let refined_by = |(file, _): &(NamedFile, f64)| match &file.hash {
+        Some(hash) => format!("{} [{hash}]", file.name),
+        None => file.name.clone(),
+    };
+    let hashed = files.loras.iter().filter_map(|file| {
+        let hash = file.hash.as_ref()?;
+        Some(format!("{}: {hash}", file.name))
+    });
     let fields = [
         ("Steps", request.steps.map(|steps| steps.to_string())),
         (
@@ -72,11 +85,19 @@ pub fn of_request(request: &GenerationRequest, model: Option<&NamedFile>, progra
         ),
         ("Model hash", model.and_then(|model| model.hash.clone())),
         ("Model", model.map(|model| model.name.clone())),
+        ("VAE", files.vae.as_ref().map(|vae| vae.name.clone())),
+        (
+            "VAE hash",
+            files.vae.as_ref().and_then(|vae| vae.hash.clone()),
+        ),
+        (REFINER, refiner.map(refined_by)),
+        (REFINER_START, refiner.map(|(_, start)| start.to_string())),
         ("Clip skip", request.clip_skip.map(|skip| skip.to_string())),
         (
             "CFG Rescale",
             request.guidance_rescale.map(|rescale| rescale.to_string()),
         ),
+        (hashes::LORAS, Some(hashed.collect::<Vec<_>>().join(", "))),
         ("Version", Some(program.to_owned())),
     ];
     let line: Vec<String> = fields
@@ -90,6 +111,34 @@ pub fn of_request(request: &GenerationRequest, model: Option<&NamedFile>, progra
         line.join(", ")
     )
 }
+
+/// The infotext of another program's picture that Easel enlarged: its own, and who enlarged it behind the
+/// settings.
+fn enlarged(foreign: &Foreign, now: &PictureSettings) -> String {
+    let text = foreign.infotext.trim_end();
+    let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+    let said: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let line = end_of_settings(&said).saturating_sub(1);
+    let by = foreign.enlarged_by.max(1);
+    let upscaler = now.upscaler.as_deref().unwrap_or_default();
+    let added = format!("{UPSCALED_BY}: {by}, {UPSCALER}: {upscaler}");
+    match lines.get_mut(line) {
+        // Enlarged before.
+        Some(line) if line.contains(UPSCALER) => {}
+        Some(line) if settings(line).len() >= FEWEST_SETTINGS => {
+            *line = format!("{}, {added}", line.trim_end().trim_end_matches(','));
+        }
+        // Fewer settings than three are taken for words.
+        _ => {
+            let [width, height] = [now.output_width_px, now.output_height_px].map(|it| it / by);
+            lines.push(format!("Size: {width}x{height}, {added}"));
+        }
+    }
+    lines.join("\n")
+}
+
+const UPSCALED_BY: &str = "Postprocess upscale by";
+const UPSCALER: &str = "Postprocess upscaler";
 
 /// A1111's name of a schedule, or Easel's where A1111 has none.
 fn shown_schedule(schedule: ScheduleId) -> &'static str {
@@ -111,12 +160,9 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
         fields = drawing_fields(settings);
     }
     if let Some(upscaler) = &settings.upscaler {
-        let factor = settings
-            .output_width_px
-            .checked_div(settings.width_px)
-            .unwrap_or(1);
-        fields.push(("Postprocess upscale by", factor.to_string()));
-        fields.push(("Postprocess upscaler", upscaler.clone()));
+        let factor = settings.output_width_px.checked_div(settings.width_px);
+        fields.extend(factor.map(|factor| (UPSCALED_BY, factor.to_string())));
+        fields.push((UPSCALER, upscaler.clone()));
     }
     if settings.steps > 0 {
         fields.extend(tuning_fields(settings.sampler, &settings.tuning));
@@ -464,8 +510,8 @@ const KNOWN_KEYS: &[&str] = &[
     REFINER,
     REFINER_START,
     "Batch size",
-    "Postprocess upscale by",
-    "Postprocess upscaler",
+    UPSCALED_BY,
+    UPSCALER,
     "Lora weights",
     "Civitai resources",
     "Civitai metadata",

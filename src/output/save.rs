@@ -116,7 +116,7 @@ fn write(
     write_text_beside(path, encoded.text_beside.as_deref())
 }
 
-/// `FOLDER/00001-seed{mark}.png`, one above the highest number there; another program that takes the
+/// `FOLDER/00001-seed{mark}.png`, without a seed that nobody knows, one above the highest number there; another program that takes the
 /// same name in this moment keeps it, and this picture gets the next.
 fn save_numbered(
     pixels: &Pixels,
@@ -129,7 +129,9 @@ fn save_numbered(
         .map_err(|source| Error::io("Saving", folder, source))?;
     let mut number = next_number(folder)?;
     loop {
-        let name = format!("{number:05}-{}{mark}.{}", settings.seed, format.extension());
+        let seed = settings.known_seed();
+        let seed = seed.map_or_else(String::new, |seed| format!("-{seed}"));
+        let name = format!("{number:05}{seed}{mark}.{}", format.extension());
         let path = folder.join(name);
         if files::atomic_write_new(&path, &encoded.bytes)? {
             write_text_beside(&path, encoded.text_beside.as_deref())?;

@@ -18,8 +18,8 @@ pub enum Source {
 impl Source {
     /// What is on record of no drawing may be anybody's photo.
     pub fn of(settings: &PictureSettings) -> Self {
-        match settings.steps {
-            0 => Self::Enlarged,
+        match (settings.steps, &settings.foreign) {
+            (0, None) => Self::Enlarged,
             _ => Self::Drawn,
         }
     }

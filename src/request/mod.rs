@@ -256,6 +256,21 @@ pub struct PictureSettings {
     /// The steps reached, where the drawing was cancelled before its end.
     #[serde(default)]
     pub cancelled_after: Option<u32>,
+    /// Where another program drew the picture and Easel enlarged it: all that is known, and all that is
+    /// written into it.
+    #[serde(skip)]
+    pub foreign: Option<Box<Foreign>>,
+}
+
+/// What another program said of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreign {
+    /// Draws it again, as far as it is understood.
+    pub request: GenerationRequest,
+    /// As A1111 would show it.
+    pub infotext: String,
+    /// How many times as large Easel made it.
+    pub enlarged_by: u32,
 }
 
 fn last_layer() -> u32 {
@@ -263,9 +278,20 @@ fn last_layer() -> u32 {
 }
 
 impl PictureSettings {
+    /// The seed, where it is known.
+    pub fn known_seed(&self) -> Option<u64> {
+        match &self.foreign {
+            Some(foreign) => foreign.request.seed,
+            None => (self.steps > 0).then_some(self.seed),
+        }
+    }
+
     /// The request that draws this picture again. Easel may have enlarged a picture that says nothing
     /// of how it was drawn (0 steps, 0 pixels): then the model decides.
     pub fn to_request(&self) -> GenerationRequest {
+        if let Some(foreign) = &self.foreign {
+            return foreign.request.clone();
+        }
         let drawn = self.steps > 0;
         let side = |px: u32| (px > 0).then_some(px);
         GenerationRequest {

@@ -476,7 +476,7 @@ fn save_enlarged(
     format: PictureFormat,
 ) -> Picture {
     let mut settings = recipe.map_or_else(super::job::unknown_settings, |recipe| {
-        let from_request = || super::job::settings_of_recipe(recipe);
+        let from_request = || super::job::settings_of_recipe(recipe, upscaler.factor());
         recipe.settings.clone().unwrap_or_else(from_request)
     });
     settings.output_width_px = pixels.width_px;

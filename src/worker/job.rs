@@ -19,8 +19,8 @@ use crate::output;
 use crate::pipeline::{Drawn, GenerationPlan, PicturePrompts, Watcher};
 use crate::prompt::networks;
 use crate::request::{
-    AddOnHashes, Arithmetic, Emphasis, LoraChoice, PictureHints, PictureSettings, Pixels, Recipe,
-    SamplerId, ScheduleId, Seeding, Stage, Tuning,
+    AddOnHashes, Arithmetic, Emphasis, Foreign, LoraChoice, PictureHints, PictureSettings, Pixels,
+    Recipe, SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
 
 /// Steps that the speed is measured over.
@@ -142,40 +142,20 @@ pub(super) fn unknown_settings() -> PictureSettings {
         arithmetic: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cancelled_after: None,
+        foreign: None,
     }
 }
 
-/// Settings of a picture that another program drew, as far as it says.
-pub(super) fn settings_of_recipe(recipe: &Recipe) -> PictureSettings {
-    let request = &recipe.request;
-    let model = recipe.files.model.as_ref();
-    let hash = model.and_then(|file| file.hash.as_deref());
+/// Settings of a picture that another program drew: what it says and no more.
+pub(super) fn settings_of_recipe(recipe: &Recipe, enlarged_by: u32) -> PictureSettings {
     PictureSettings {
-        model_name: model.map(|file| file.name.clone()).unwrap_or_default(),
-        // As much of it as A1111 shows.
-        model_hash: hash.map(|hash| hash.chars().take(10).collect()),
-        prompt: request.prompt.clone(),
-        negative_prompt: request.negative_prompt.clone(),
-        emphasis: request.emphasis,
-        steps: request.steps.unwrap_or_default(),
-        guidance_scale: request.guidance_scale.unwrap_or_default(),
-        guidance_rescale: request.guidance_rescale.unwrap_or_default(),
-        guidance_interval: request.guidance_interval,
-        clip_skip: request.clip_skip.unwrap_or(1),
-        unet_path: request.unet.clone(),
-        vae_path: request.vae.clone(),
-        loras: request.loras.clone(),
-        embeddings: request.embeddings.clone(),
-        hashes: request.hashes.clone(),
-        refiner: request.refiner.clone(),
-        hints: request.hints,
-        seed: request.seed.unwrap_or_default(),
-        seeding: request.seeding,
-        sampler: request.sampler.unwrap_or(SamplerId::Euler),
-        schedule: request.schedule.unwrap_or(ScheduleId::Model),
-        tuning: request.tuning,
-        width_px: request.width_px.unwrap_or_default(),
-        height_px: request.height_px.unwrap_or_default(),
+        prompt: recipe.request.prompt.clone(),
+        negative_prompt: recipe.request.negative_prompt.clone(),
+        foreign: Some(Box::new(Foreign {
+            request: recipe.request.clone(),
+            infotext: recipe.infotext.clone(),
+            enlarged_by,
+        })),
         ..unknown_settings()
     }
 }
@@ -442,16 +422,5 @@ mod tests {
         assert_eq!(pace.secs_for(10), None);
         pace.step();
         assert!(pace.secs_for(10).is_some());
-    }
-
-    #[test]
-    fn an_enlarged_picture_of_another_program_keeps_its_model() {
-        let mut recipe = Recipe::default();
-        assert_eq!(settings_of_recipe(&recipe).model_name, "");
-        let hash = Some("879db523c30d3b90");
-        recipe.files.model = Some(crate::request::NamedFile::new("dreamshaper_8", hash));
-        let settings = settings_of_recipe(&recipe);
-        assert_eq!(settings.model_name, "dreamshaper_8");
-        assert_eq!(settings.model_hash.as_deref(), Some("879db523c3"));
     }
 }

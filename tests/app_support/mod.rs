@@ -210,6 +210,7 @@ pub fn picture_settings(job: &Job, seed: u64) -> PictureSettings {
         arithmetic: Some(Arithmetic::Fast),
         version: "0.1.0".to_owned(),
         cancelled_after: None,
+        foreign: None,
     }
 }
 

@@ -204,7 +204,7 @@ impl Sheet {
 
     pub fn into_recipe(mut self) -> Recipe {
         self.request.prompt.push_str(&self.tags);
-        let infotext = infotext::of_request(&self.request, self.files.model.as_ref(), self.program);
+        let infotext = infotext::of_request(&self.request, &self.files, self.program);
         Recipe {
             program: self.program.to_owned(),
             request: self.request,
