@@ -127,7 +127,7 @@ fn comfyui_s_graph_is_followed_from_the_picture_to_its_seed_words_and_files() {
         recipe.infotext,
         "a fox, 狐 <lora:ink:0.5:0.8>\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, \
          Schedule type: Karras, CFG scale: 7, Seed: 1234, Size: 512x768, Model: dreamshaper_8, \
-         Clip skip: 2, Version: ComfyUI"
+         VAE: kl-f8-anime2, Clip skip: 2, Version: ComfyUI"
     );
 }
 
