@@ -117,6 +117,7 @@ fn every_family_goes_from_a_single_file_to_a_folder_and_back_unchanged() {
                     .count(
                         "a photo of an (astronaut)",
                         easel::request::Emphasis::Original,
+                        &mut |text| easel::prompt::embeddings::words_only(text),
                     )
                     .unwrap()
             };

@@ -166,8 +166,7 @@ fn each_kind_changes_a_layer_as_lycoris_and_peft_do() {
             }
         }
     }
-    // LyCORIS' kinds with DoRA at full strength only.
-    assert_eq!((weights, biases), (47, 4));
+    assert_eq!((weights, biases), (54, 4));
 }
 
 #[test]

@@ -325,6 +325,37 @@ fn a_lora_and_an_embedding_for_sdxl_change_what_they_change_in_diffusers() {
     compare("pooled", &pooled, reference.get("pair_pooled"), TOLERANCE);
 }
 
+/// SDXL's own VAE overflows in f16; `sdxl-vae-fp16-fix` does not, and its config says so.
+#[test]
+fn a_vaes_folder_says_itself_whether_it_overflows() {
+    let (case, _) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let file = case.write(folder.path());
+    let files = ModelFiles::open(&file).unwrap();
+    assert!(files.vae.force_upcast);
+    let own = folder.path().join("model");
+    write_folder(&files, &case, &json!({}), &own);
+    let vae = own.join("vae");
+    for (said, upcast) in [
+        (json!(false), false),
+        (json!(true), true),
+        (Value::Null, true),
+    ] {
+        let mut config = case.configs["vae"].clone();
+        match said {
+            Value::Null => drop(config.as_object_mut().unwrap().remove("force_upcast")),
+            said => config["force_upcast"] = said,
+        }
+        std::fs::write(vae.join("config.json"), config.to_string()).unwrap();
+        let of_folder = files.clone().with_vae(&vae).unwrap();
+        assert_eq!(of_folder.vae.force_upcast, upcast);
+        // Of its file alone nobody knows.
+        let weights = vae.join("diffusion_pytorch_model.safetensors");
+        let of_file = files.clone().with_vae(&weights).unwrap();
+        assert!(of_file.vae.force_upcast);
+    }
+}
+
 /// SSD-1B's and Vega's way: layers of different depths, no attention in the middle.
 #[test]
 fn segminds_smaller_unets_draw_what_diffusers_draws_from_either_layout() {
@@ -431,6 +462,32 @@ fn a_refiner_goes_on_where_the_base_stops() {
     let refiner = loaded(&ModelFiles::open(&file).unwrap());
     let message = other.set_refiner(Some(refiner)).unwrap_err().to_string();
     assert!(message.contains("latents are not those of"), "{message}");
+}
+
+/// Of the pair that embeddings for SDXL are, the second is for its encoder.
+#[test]
+fn a_refiner_reads_the_embeddings_that_a_prompt_names() {
+    let reference = Reference::read(&data("xl/add_ons.safetensors"));
+    let folder = tempfile::tempdir().unwrap();
+    let [mut model, refiner] = ["sdxl", "refiner"].map(|name| {
+        let own = folder.path().join(name);
+        std::fs::create_dir(&own).unwrap();
+        let (case, _) = Case::read(name);
+        loaded(&ModelFiles::open(&case.write(&own)).unwrap())
+    });
+    model.set_refiner(Some(refiner)).unwrap();
+    let pair = [data("xl/pair.safetensors")];
+    model.set_embeddings(&[], &pair).unwrap();
+    let _no_grad = tch::no_grad_guard();
+    let refiner = model.refiner.as_mut().unwrap();
+    let prompt = refiner
+        .encode("a horse, pair of them", Emphasis::default(), 1)
+        .unwrap();
+    let states = reference.get("refiner_pair");
+    compare("states", &prompt.states, states, TOLERANCE);
+    let pooled = prompt.pooled.unwrap();
+    let expected = reference.get("refiner_pair_pooled");
+    compare("pooled", &pooled, expected, TOLERANCE);
 }
 
 /// The tiny checkpoint of Stable Diffusion 1 of `tests/reference/checkpoints.py`, its tensors changed.

@@ -7,14 +7,14 @@ data/embeddings/: one embedding file of each spelling for the starter (A1111's `
 ParameterDict, `.safetensors`, diffusers' `.bin`); data/starter/embeddings.safetensors: the text states that
 diffusers computes with all of them loaded, by prompt number.
 data/xl/add_ons.safetensors: what xl.py's `sdxl` draws with data/xl/lora.safetensors (kohya's names for SDXL, both
-text encoders) and what it reads of a prompt with data/xl/pair.safetensors. diffusers attaches the UNet's
+text encoders) and what it, and `refiner`, read of a prompt with data/xl/pair.safetensors. diffusers attaches the UNet's
 branches; the text encoders' are added to their weights here (see lora.py).
 """
 import os
 
 import torch
 from checkpoints import HERE, SIZE
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from safetensors.torch import save_file
 from xl import CASES, checkpoint, converted, networks, pipeline, seeded, settings
 
@@ -90,15 +90,27 @@ def text_module(pipe, name):
     raise KeyError(name)
 
 
-def sdxl():
-    torch.manual_seed(13)
-    case = CASES["sdxl"]
+def tiny(name, kind):
+    case = CASES[name]
     parts = networks(case)
     of = converted(case, checkpoint(case, parts), parts)
     for part, weights in of.items():
         parts[part].load_state_dict({key: tensor.float() for key, tensor in weights.items()}, strict=True)
         parts[part].eval()
-    pipe = pipeline(case, parts, StableDiffusionXLPipeline)
+    return pipeline(case, parts, kind)
+
+
+def with_second(pipe, vectors):
+    """What the prompt is to a pipeline whose second text encoder has these vectors for a word."""
+    # `pair` is a token already.
+    pipe.load_textual_inversion({"twins": vectors.float()}, token="twinsxl", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
+    states, _, pooled, _ = pipe.encode_prompt("a horse, twinsxl of them", do_classifier_free_guidance=False)
+    return states, pooled
+
+
+def sdxl():
+    torch.manual_seed(13)
+    pipe = tiny("sdxl", StableDiffusionXLPipeline)
     file = lora_file()
     save_file(file, XL / "lora.safetensors")
     pipe.load_lora_weights({key: value.float() for key, value in file.items() if "lora_unet" in key})
@@ -119,11 +131,10 @@ def sdxl():
         module.weight.data.copy_(weight)
     first, second = (torch.randn(2, 64) * 0.5).half(), (torch.randn(2, 128) * 0.5).half()
     save_file({"clip_l": first, "clip_g": second}, XL / "pair.safetensors")
-    # `pair` is a token already.
     pipe.load_textual_inversion({"twins": first.float()}, token="twinsxl", text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
-    pipe.load_textual_inversion({"twins": second.float()}, token="twinsxl", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
-    states, _, pooled, _ = pipe.encode_prompt("a horse, twinsxl of them", do_classifier_free_guidance=False)
-    reference |= {"pair": states, "pair_pooled": pooled}
+    reference["pair"], reference["pair_pooled"] = with_second(pipe, second)
+    refiner = tiny("refiner", StableDiffusionXLImg2ImgPipeline)
+    reference["refiner_pair"], reference["refiner_pair_pooled"] = with_second(refiner, second)
     save_file({key: value.contiguous() for key, value in reference.items()}, XL / "add_ons.safetensors")
 
 

@@ -1,8 +1,9 @@
 """LoRA's kin by LyCORIS and peft, for tests/parity_lora.rs. Run from the repository's root.
 
 data/lora/kinds.safetensors: for each case a layer's weight, the tensors of its file, and the weight that
-the layer has with it (LyCORIS 4.1.3's modules, peft 0.21.2's `merge`). `CASE/base`, `CASE/file/NAME`,
-`CASE/merged/STRENGTH`, and `CASE/bias/STRENGTH` where the bias changes too.
+the layer has with it (LyCORIS 4.1.3's modules, with A1111's rule for DoRA at other strengths than 1; peft
+0.21.2's `merge`). `CASE/base`, `CASE/file/NAME`, `CASE/merged/STRENGTH`, and `CASE/bias/STRENGTH` where the
+bias changes too.
 data/lora/names.json: the names of Stable Diffusion XL's layers in kohya's files, and where diffusers
 0.42.1 puts them.
 data/starter/lora_kinds.safetensors: one file with every kind for the starter;
@@ -52,9 +53,10 @@ def merged(module, layer, strength):
     if added is None and not isinstance(module, IA3Module):
         added = module.get_weight(base.shape)
     if getattr(module, "wd", False):
-        # LyCORIS at other strengths scales what DoRA has stretched already; diffusers does as peft does.
-        assert strength == 1.0
-        return module.apply_weight_decompose(base + added)
+        whole = module.apply_weight_decompose(base + added)
+        # At other strengths as A1111 1.10 and ComfyUI have it (`apply_weight_decompose`, then the multiplier over the
+        # whole change); LyCORIS itself scales the stretching alone.
+        return whole if strength == 1.0 else base + (whole - base) * strength
     if isinstance(module, IA3Module):
         return module.get_merged_weight(strength)[0]
     return base + added * strength
@@ -92,7 +94,7 @@ def lycoris_cases():
         for key, value in file.items():
             yield f"{name}/file/{key}", value.float()
         yield f"{name}/base", layer.weight.detach()
-        for strength in STRENGTHS[:1] if "dora" in name else STRENGTHS:
+        for strength in STRENGTHS:
             yield f"{name}/merged/{strength}", merged(module, layer, strength).detach()
 
 
