@@ -248,3 +248,48 @@ fn a_broken_model_is_a_message_and_another_one_draws() {
     let path = window.until_done();
     assert_eq!(window.files(), [path]);
 }
+
+#[test]
+fn reuse_draws_with_a_model_and_a_vae_that_were_moved_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/starter");
+    copy_folder(&starter, &before.join("mine"));
+    std::fs::remove_file(before.join("mine/easel.json")).unwrap();
+    copy_folder(&starter.join("vae"), &before.join("fine vae"));
+    let mut window = Window::open(|settings| {
+        settings.model_folders = vec![before.clone()];
+        settings.request.model = Some(before.join("mine"));
+        settings.request.vae = Some(before.join("fine vae"));
+        settings.request.steps = Some(1);
+    });
+    window.until("the models", |state| state.models.searched);
+    window.generate();
+    let path = window.until_done();
+    let drawn = window.state().current().unwrap().pixels.clone();
+
+    std::fs::rename(&before, &after).unwrap();
+    let pictures = window.pictures.path().to_path_buf();
+    let mut window = Window::open(|settings| {
+        settings.model_folders = vec![after.clone()];
+        settings.pictures = Some(pictures);
+    });
+    window.until("the models and the picture", |state| {
+        state.models.searched && !state.models.add_ons.is_empty() && state.history.listed
+    });
+    let folder = path.parent().unwrap().file_name().unwrap();
+    let name = format!(
+        "{}/{}",
+        folder.to_string_lossy(),
+        path.file_name().unwrap().to_string_lossy()
+    );
+    window.press(&name);
+    window.until("the opened picture", |state| state.current().is_some());
+    window.press("Reuse");
+    let request = &window.state().settings.request;
+    assert_eq!(request.model, Some(after.join("mine")));
+    assert_eq!(request.vae, Some(after.join("fine vae")));
+    window.generate();
+    window.until_done();
+    assert_eq!(*window.state().current().unwrap().pixels, drawn);
+}

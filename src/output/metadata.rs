@@ -10,7 +10,7 @@ use std::path::Path;
 use super::carried::{self, Carried};
 use super::{infotext, programs};
 use crate::error::{Error, Result};
-use crate::request::{MODEL_LAY_AT, NamedFile, NamedFiles, PictureSettings, Recipe};
+use crate::request::{FileRole, GoneFile, MOST_NOTES, NamedFiles, PictureSettings, Recipe};
 
 /// The settings that a PNG, JPEG or WebP file carries; `None` where it carries none that Easel
 /// understands.
@@ -61,33 +61,47 @@ fn own_recipe(settings: PictureSettings, carried: &Carried) -> Recipe {
             settings.steps
         ));
     }
-    let refiner = settings.refiner.as_ref();
-    let refiner = refiner.map(|refiner| refiner.path.clone());
-    for (lay_at, path) in [
-        (MODEL_LAY_AT, &settings.model_path),
-        ("Its UNet lay at", &settings.unet_path),
-        ("Its VAE lay at", &settings.vae_path),
-        ("Its refiner lay at", &refiner),
-    ] {
-        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
-            let path = path.display();
-            notes.push(format!("{lay_at} {path}, where there is none now."));
-        }
-    }
+    let gone = gone(&settings);
+    notes.extend(gone.iter().map(GoneFile::note));
     let text = carried
         .png("parameters")
         .or(carried.user_comment.as_deref());
-    let lost_model = settings.model_path.as_ref().filter(|path| !path.exists());
-    let hash = settings.model_hash.as_deref();
     Recipe {
         program: "Easel".to_owned(),
         request: settings.to_request(),
         infotext: text.map_or_else(|| infotext::write(&settings), str::to_owned),
         files: NamedFiles {
-            model: lost_model.map(|path| NamedFile::new(&path.to_string_lossy(), hash)),
+            gone,
             ..NamedFiles::default()
         },
         settings: Some(settings),
         notes,
     }
+}
+
+/// What a picture was drawn with and is not where it lay.
+fn gone(settings: &PictureSettings) -> Vec<GoneFile> {
+    let refiner = settings.refiner.as_ref().map(|refiner| &refiner.path);
+    let single = [
+        (FileRole::Model, settings.model_path.as_ref()),
+        (FileRole::Unet, settings.unet_path.as_ref()),
+        (FileRole::Vae, settings.vae_path.as_ref()),
+        (FileRole::Refiner, refiner),
+    ];
+    let single = single
+        .into_iter()
+        .filter_map(|(role, path)| Some((role, path?)));
+    let loras = settings
+        .loras
+        .iter()
+        .map(|lora| (FileRole::Lora, &lora.path));
+    let embeddings = settings.embeddings.iter();
+    let embeddings = embeddings.map(|path| (FileRole::Embedding, path));
+    let all = single.chain(loras).chain(embeddings).take(MOST_NOTES);
+    all.filter(|(_, path)| !path.exists())
+        .map(|(role, path)| GoneFile {
+            role,
+            path: path.clone(),
+        })
+        .collect()
 }

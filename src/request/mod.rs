@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use add_on::{AddOn, AddOnHashes, AddOnKind};
 pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
-pub use recipe::{MODEL_LAY_AT, MOST_NOTES, NamedFile, NamedFiles, Recipe};
+pub use recipe::{FileRole, GoneFile, MOST_NOTES, NamedFile, NamedFiles, Recipe};
 pub use sampler::{SAMPLERS, SamplerId, SamplerInfo};
 pub use schedule::{SCHEDULES, ScheduleId, ScheduleInfo};
 pub use seeding::{SEED_MODES, SeedMode, SeedModeInfo, Seeding};

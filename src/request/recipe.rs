@@ -2,6 +2,8 @@
 //!
 //! Made by `output/metadata`; shown by the window and printed by `easel info`.
 
+use std::path::PathBuf;
+
 use super::{GenerationRequest, PictureSettings};
 
 /// The settings that a picture file carries.
@@ -21,9 +23,6 @@ pub struct Recipe {
     pub notes: Vec<String>,
 }
 
-/// How the note begins of a picture that Easel drew with a model that is no longer there.
-pub const MODEL_LAY_AT: &str = "Its model lay at";
-
 /// More notes help nobody; a hostile picture could ask for thousands.
 pub const MOST_NOTES: usize = 30;
 
@@ -36,6 +35,42 @@ pub struct NamedFiles {
     pub refiner: Option<(NamedFile, f64)>,
     /// LoRAs that the prompt names, where more than the name is known of them.
     pub loras: Vec<NamedFile>,
+    /// Of a picture that Easel drew, what is not where it lay.
+    pub gone: Vec<GoneFile>,
+}
+
+/// A file or folder that Easel drew a picture with, and that is not there any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneFile {
+    pub role: FileRole,
+    pub path: PathBuf,
+}
+
+/// What a file was to a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileRole {
+    Model,
+    Unet,
+    Vae,
+    Refiner,
+    Lora,
+    Embedding,
+}
+
+impl GoneFile {
+    /// What is to be said of it where it is nowhere else.
+    pub fn note(&self) -> String {
+        let role = match self.role {
+            FileRole::Model => "model",
+            FileRole::Unet => "UNet",
+            FileRole::Vae => "VAE",
+            FileRole::Refiner => "refiner",
+            FileRole::Lora => "LoRA",
+            FileRole::Embedding => "embedding",
+        };
+        let path = self.path.display();
+        format!("Its {role} lay at {path}, where there is none now.")
+    }
 }
 
 /// A file as a picture names it.

@@ -4,10 +4,12 @@
 //! drawings know them ([`AddOn::find`]). What is not here is noted.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use crate::prompt::networks;
 use crate::request::{
-    AddOn, AddOnKind, MODEL_LAY_AT, MOST_NOTES, ModelCard, NamedFile, Recipe, RefinerChoice,
+    AddOn, AddOnKind, FileRole, GenerationRequest, GoneFile, MOST_NOTES, ModelCard, NamedFile,
+    Recipe, RefinerChoice,
 };
 
 /// Of a prompt's LoRAs, more are not looked for: the window waits meanwhile.
@@ -23,9 +25,15 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     if let Some((file, start)) = &files.refiner {
         look_up_refiner(recipe, file, *start, models);
     }
+    for gone in files.gone {
+        if let Some(there) = find_again(recipe, &gone, models, add_ons) {
+            put(&mut recipe.request, &gone, there);
+            let note = gone.note();
+            recipe.notes.retain(|known| *known != note);
+        }
+    }
     if let Some(file) = &files.vae {
-        let of_kind = |kind| AddOn::find(add_ons, kind, &file.name, None);
-        match of_kind(AddOnKind::Vae).or_else(|| of_kind(AddOnKind::TinyVae)) {
+        match vae(add_ons, &file.name) {
             Some(vae) => recipe.request.vae = Some(vae.path.clone()),
             None => recipe.notes.push(format!(
                 "It was drawn with the VAE {file}, which is in none of the model folders; the model's own is used."
@@ -49,18 +57,85 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     recipe.notes.extend(notes);
 }
 
+/// Where a file lies now that Easel drew a picture with.
+fn find_again(
+    recipe: &mut Recipe,
+    gone: &GoneFile,
+    models: &[ModelCard],
+    add_ons: &[AddOn],
+) -> Option<PathBuf> {
+    let settings = recipe.settings.as_ref()?;
+    let named = |hash| NamedFile::new(&gone.path.to_string_lossy(), hash);
+    let name = named(None).name;
+    let of_kind = |kind, hash| AddOn::find(add_ons, kind, &name, hash);
+    let add_on = match gone.role {
+        FileRole::Model | FileRole::Refiner => {
+            let hash = match gone.role {
+                FileRole::Model => settings.model_hash.as_deref(),
+                _ => settings.refiner_hash.as_deref(),
+            };
+            let file = named(hash);
+            let called = NamedFile {
+                name: settings.model_name.clone(),
+                hash: None,
+            };
+            let by_card = || find(&called, models).filter(|_| gone.role == FileRole::Model);
+            let card = find(&file, models).or_else(by_card)?;
+            recipe.notes.extend(another_file(&file, card));
+            return card.path.clone();
+        }
+        FileRole::Vae => vae(add_ons, &name),
+        FileRole::Lora => {
+            let hash = settings.hashes.loras.get(&name);
+            of_kind(AddOnKind::Lora, hash.map(String::as_str))
+        }
+        FileRole::Embedding => of_kind(AddOnKind::Embedding, None),
+        // They are in no list.
+        FileRole::Unet => None,
+    };
+    add_on.map(|it| it.path.clone())
+}
+
+/// Puts what was found into the place of what is gone.
+fn put(request: &mut GenerationRequest, gone: &GoneFile, there: PathBuf) {
+    match gone.role {
+        FileRole::Model => request.model = Some(there),
+        FileRole::Unet => request.unet = Some(there),
+        FileRole::Vae => request.vae = Some(there),
+        FileRole::Refiner => {
+            if let Some(refiner) = &mut request.refiner {
+                refiner.path = there;
+            }
+        }
+        FileRole::Lora => {
+            let loras = request.loras.iter_mut();
+            for lora in loras.filter(|lora| lora.path == gone.path) {
+                lora.path.clone_from(&there);
+            }
+        }
+        FileRole::Embedding => {
+            let embeddings = request.embeddings.iter_mut();
+            for path in embeddings.filter(|path| **path == gone.path) {
+                path.clone_from(&there);
+            }
+        }
+    }
+}
+
+/// A large one, else a small one.
+fn vae<'a>(add_ons: &'a [AddOn], name: &str) -> Option<&'a AddOn> {
+    let of_kind = |kind| AddOn::find(add_ons, kind, name, None);
+    of_kind(AddOnKind::Vae).or_else(|| of_kind(AddOnKind::TinyVae))
+}
+
 fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {
     let Some(card) = find(file, models) else {
-        // Of a picture that Easel drew, its place was noted when it was read.
-        if recipe.settings.is_none() {
-            recipe.notes.push(format!(
-                "It was drawn with the model {file}, which is in none of the model folders; another model draws another picture."
-            ));
-        }
+        recipe.notes.push(format!(
+            "It was drawn with the model {file}, which is in none of the model folders; another model draws another picture."
+        ));
         return;
     };
     recipe.request.model.clone_from(&card.path);
-    recipe.notes.retain(|note| !note.starts_with(MODEL_LAY_AT));
     recipe.notes.extend(another_file(file, card));
 }
 
@@ -111,10 +186,11 @@ fn same(wanted: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::request::{ModelDefaults, NamedFiles, SamplerId, ScheduleId};
+    use crate::request::{
+        LoraChoice, ModelDefaults, NamedFiles, PictureSettings, SamplerId, ScheduleId,
+    };
+    use crate::worker::job::unknown_settings;
 
     fn card(name: &str, sha256: Option<&str>) -> ModelCard {
         ModelCard {
@@ -220,6 +296,66 @@ mod tests {
             notes.contains("from 0.75 on, were drawn by the refiner sd_xl_refiner (7440042bbd)"),
             "{notes}"
         );
+    }
+
+    #[test]
+    fn what_a_picture_of_easels_was_drawn_with_is_found_where_it_lies_now() {
+        let old = |name: &str| PathBuf::from(format!("old/{name}.safetensors"));
+        let lora = |path: PathBuf| LoraChoice { path, weight: 0.5 };
+        let settings = PictureSettings {
+            model_path: Some(old("Mine")),
+            model_name: "My model".to_owned(),
+            vae_path: Some(old("fine")),
+            refiner: Some(RefinerChoice {
+                path: old("refine"),
+                start: 0.8,
+            }),
+            loras: vec![lora(old("ink")), lora(old("lost")), lora(old("there"))],
+            embeddings: vec![old("neg")],
+            ..unknown_settings()
+        };
+        let gone = [
+            (FileRole::Model, "Mine"),
+            (FileRole::Vae, "fine"),
+            (FileRole::Refiner, "refine"),
+            (FileRole::Lora, "ink"),
+            (FileRole::Lora, "lost"),
+            (FileRole::Embedding, "neg"),
+        ]
+        .map(|(role, name)| GoneFile {
+            role,
+            path: old(name),
+        });
+        let mut recipe = Recipe {
+            request: settings.to_request(),
+            notes: gone.iter().map(GoneFile::note).collect(),
+            files: NamedFiles {
+                gone: gone.to_vec(),
+                ..NamedFiles::default()
+            },
+            settings: Some(settings),
+            ..Recipe::default()
+        };
+        let add_ons = [
+            add_on(AddOnKind::Lora, "ink"),
+            add_on(AddOnKind::Lora, "there"),
+            add_on(AddOnKind::Embedding, "lost"),
+            add_on(AddOnKind::Embedding, "neg"),
+            add_on(AddOnKind::TinyVae, "fine"),
+        ];
+        let models = [card("my model", None), card("Refine", None)];
+        look_up(&mut recipe, &models, &add_ons);
+        let now = |name: &str| PathBuf::from(format!("add-ons/{name}"));
+        let request = &recipe.request;
+        assert_eq!(request.model, Some(PathBuf::from("models/my model")));
+        assert_eq!(request.vae, Some(now("fine")));
+        let refiner = request.refiner.as_ref().map(|refiner| refiner.path.clone());
+        assert_eq!(refiner, Some(PathBuf::from("models/Refine")));
+        // What lies where it lay is not looked for.
+        let loras = [lora(now("ink")), lora(old("lost")), lora(old("there"))];
+        assert_eq!(request.loras, loras);
+        assert_eq!(request.embeddings, [now("neg")]);
+        assert_eq!(recipe.notes, [gone[4].note()]);
     }
 
     #[test]
