@@ -84,6 +84,23 @@ fn generate_works_while_the_model_is_still_loading() {
 }
 
 #[test]
+fn a_job_that_is_cancelled_while_its_model_loads_leaves_no_bar_behind() {
+    let (mut window, script) = ready();
+    let job = generate(&mut window, &script);
+    script.say(Event::ModelLoading {
+        name: "Starter".to_owned(),
+        fraction: 0.4,
+    });
+    window.run();
+    assert!(shows(&window, "Loading Starter… 40 %"));
+    button(&mut window, "Cancel");
+    script.say(Event::Cancelled { job: job.id });
+    window.run();
+    assert!(!shows(&window, "Loading Starter… 40 %"));
+    button(&mut window, "Generate");
+}
+
+#[test]
 fn the_request_that_arrives_is_the_one_that_was_set() {
     let (mut window, script) = ready();
     type_prompt(&mut window, "a penguin, 3d style");

@@ -18,7 +18,7 @@ use easel::request::{
     GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SaveTarget, Stage,
     Upscale,
 };
-use easel::worker::message::{Command, Event, FileCommand, Job, JobId, Picture};
+use easel::worker::message::{Command, Event, FileCommand, Job, JobId, ModelChoice, Picture};
 use easel::worker::{Handle, WorkerConfig, start};
 use pictures_of_others::png_texts;
 
@@ -39,6 +39,19 @@ fn worker() -> Handle {
         wake: Box::new(|| ()),
     })
     .unwrap()
+}
+
+/// A worker whose threads wait after each event, until what is handed over beside it is dropped.
+fn halting_worker() -> (Handle, crossbeam_channel::Sender<()>) {
+    let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
+    let worker = start(WorkerConfig {
+        weights: weights(),
+        cache: None,
+        wake: Box::new(move || {
+            let _ = wait.recv();
+        }),
+    });
+    (worker.unwrap(), go_on)
 }
 
 fn job(id: u64, folder: &Path, request: GenerationRequest) -> Command {
@@ -227,6 +240,78 @@ fn a_cancelled_job_shows_what_it_reached_and_writes_nothing() {
         "{waiting:?}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_job_can_be_cancelled_while_its_model_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (worker, halts) = halting_worker();
+    worker.send(job(1, folder.path(), request(2))).unwrap();
+    let begun = next(&worker);
+    assert!(matches!(begun, Event::ModelLoading { .. }), "{begun:?}");
+    worker.cancel(JobId(1));
+    drop(halts);
+    let events = until_end(&worker, 1);
+    assert!(
+        matches!(events.as_slice(), [Event::Cancelled { .. }]),
+        "{events:?}"
+    );
+    worker.send(job(2, folder.path(), request(2))).unwrap();
+    assert_eq!(pictures(&until_end(&worker, 2)).len(), 1);
+}
+
+#[test]
+fn a_job_that_waits_for_a_model_can_be_cancelled_before_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (worker, halts) = halting_worker();
+    let ahead = Command::LoadModel(ModelChoice::default());
+    worker.send(ahead).unwrap();
+    assert!(matches!(next(&worker), Event::ModelLoading { .. }));
+    for id in [1, 2] {
+        worker.send(job(id, folder.path(), request(2))).unwrap();
+    }
+    worker.cancel(JobId(1));
+    drop(halts);
+    let told = next(&worker);
+    assert!(
+        matches!(told, Event::Cancelled { job: JobId(1) }),
+        "{told:?}"
+    );
+    // The model is loaded on, for the other job.
+    let events = until_end(&worker, 2);
+    let ready = events.iter();
+    let ready = ready.filter(|event| matches!(event, Event::ModelReady(_)));
+    assert_eq!(ready.count(), 1, "{events:?}");
+    assert_eq!(pictures(&events).len(), 1);
+}
+
+#[test]
+fn a_model_that_nobody_wants_any_more_is_not_loaded_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other");
+    copy_folder(&weights().join("starter"), &other);
+    let (worker, halts) = halting_worker();
+    worker
+        .send(Command::LoadModel(ModelChoice::default()))
+        .unwrap();
+    assert!(matches!(next(&worker), Event::ModelLoading { .. }));
+    worker
+        .send(Command::LoadModel(ModelChoice {
+            model: Some(other.clone()),
+            ..ModelChoice::default()
+        }))
+        .unwrap();
+    drop(halts);
+    loop {
+        match next(&worker) {
+            Event::ModelReady(loaded) => {
+                assert_eq!(loaded.card.path, Some(other));
+                break;
+            }
+            Event::ModelLoading { .. } => {}
+            event => panic!("{event:?}"),
+        }
+    }
 }
 
 /// Asks to stop as soon as the first picture is being enlarged.

@@ -185,6 +185,8 @@ impl App {
     }
 
     fn on_end(&mut self, id: JobId, status: JobStatus) {
+        // It may have been cancelled while its model was loaded.
+        self.state.models.loading = None;
         if let Some(job) = self.state.job_mut(id) {
             job.status = status;
         }

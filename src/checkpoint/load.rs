@@ -79,6 +79,24 @@ impl Cut {
     }
 }
 
+/// What is answered to how far loading is: nothing, or an error that stops it.
+pub trait GoOn {
+    /// Errors: what stops it.
+    fn go_on(self) -> Result<()>;
+}
+
+impl GoOn for () {
+    fn go_on(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl GoOn for Result<()> {
+    fn go_on(self) -> Result<()> {
+        self
+    }
+}
+
 /// Loads every tensor of `files` to `device` under its own name; see [`load_pieces`].
 pub fn load(
     files: &[PathBuf],
@@ -97,13 +115,13 @@ pub fn load(
 ///
 /// Errors: [`Error::Io`]; [`Error::Model`] for a broken file, a stored type that is not read (f4), a
 /// tensor that cannot be cut as asked, or a name that comes twice; `OutOfMemory` or `Device` from
-/// libtorch.
-pub fn load_pieces(
+/// libtorch; what `progress` answers.
+pub fn load_pieces<G: GoOn>(
     files: &[PathBuf],
     pieces: &dyn Fn(&str) -> Vec<Piece>,
     device: Device,
     kind: Kind,
-    progress: &mut dyn FnMut(f32),
+    progress: &mut dyn FnMut(f32) -> G,
 ) -> Result<NamedTensors> {
     gather(files, pieces, progress, &|stored, index, cut| {
         let apart = device != Device::Cpu || !stored.is(index, kind);
@@ -115,11 +133,11 @@ pub fn load_pieces(
 /// the network computes in (`kind`).
 ///
 /// Errors: as [`load_pieces`].
-pub fn map_pieces(
+pub fn map_pieces<G: GoOn>(
     files: &[PathBuf],
     pieces: &dyn Fn(&str) -> Vec<Piece>,
     kind: Kind,
-    progress: &mut dyn FnMut(f32),
+    progress: &mut dyn FnMut(f32) -> G,
 ) -> Result<NamedTensors> {
     gather(files, pieces, progress, &|stored, index, cut| {
         let part = stored.part(index, cut, !stored.is(index, kind))?;
@@ -132,10 +150,10 @@ pub fn map_pieces(
 }
 
 /// What `read` makes of each piece.
-fn gather(
+fn gather<G: GoOn>(
     files: &[PathBuf],
     pieces: &dyn Fn(&str) -> Vec<Piece>,
-    progress: &mut dyn FnMut(f32),
+    progress: &mut dyn FnMut(f32) -> G,
     read: &dyn Fn(&TensorFiles, usize, Cut) -> Result<Tensor>,
 ) -> Result<NamedTensors> {
     let stored = TensorFiles::open(files)?;
@@ -157,7 +175,7 @@ fn gather(
             }
         }
         done += bytes;
-        progress(done as f32 / total.max(1) as f32);
+        progress(done as f32 / total.max(1) as f32).go_on()?;
     }
     let path = match files {
         [file] => file.clone(),

@@ -8,6 +8,7 @@ use super::{
     Attachable, Conditioner, Decoder, EmbeddingsRead, Encoded, Family, Footprint, Lora, ModelFiles,
     Part,
 };
+use crate::checkpoint::GoOn;
 use crate::error::{Error, Result};
 use crate::files::Print;
 use crate::models::layers::Weights;
@@ -52,13 +53,13 @@ impl StableDiffusion {
     /// Loads every part of `files`. `progress` is told the share done, in `[0, 1]`.
     ///
     /// Errors: [`crate::error::Error::Model`], [`crate::error::Error::Tensor`] naming what is missing or broken,
-    /// [`crate::error::Error::OutOfMemory`], [`crate::error::Error::Device`].
-    pub fn load(
+    /// [`crate::error::Error::OutOfMemory`], [`crate::error::Error::Device`]; what `progress` answers.
+    pub fn load<G: GoOn>(
         files: &ModelFiles,
         shipped: bool,
         device: Device,
         kind: Kind,
-        progress: &mut dyn FnMut(f32),
+        progress: &mut dyn FnMut(f32) -> G,
     ) -> Result<Self> {
         /// Of the time that loading takes, that of the text encoders; the VAE's is the same.
         const TEXT_SHARE: f32 = 0.1;

@@ -235,6 +235,9 @@ impl BatchJob<'_> {
         // Who cancels does not wait for a picture to be enlarged that was never finished.
         let upscaler = self.upscaler.filter(|_| cancelled_after.is_none());
         for (offset, index) in self.batch.clone().enumerate() {
+            if cancelled_after.is_some() && watcher.closing() {
+                break;
+            }
             let latents = latents.f_narrow(0, offset as i64, 1)?;
             watcher.stage(index..index + 1, Stage::Decoding);
             let mut picture = self.model.decode(&latents)?;

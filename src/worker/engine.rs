@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,6 +22,7 @@ use super::message::{
     Progress,
 };
 use super::model_hash::ModelHash;
+use super::queue::Queue;
 use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
@@ -43,6 +45,7 @@ pub(super) struct Engine {
     model: Option<Loaded>,
     upscaler: Option<(UpscalerKey, Upscaler)>,
     known: KnownFiles,
+    queue: Rc<Queue>,
 }
 
 /// A file and how it was when it was loaded, to where.
@@ -93,7 +96,9 @@ impl ModelKey {
 
 impl Engine {
     pub(super) fn new(config: Arc<WorkerConfig>, ends: Ends, hashes: Arc<Hashes>) -> Self {
+        let queue = Queue::new(ends.commands.clone(), ends.cancelled.clone());
         Self {
+            queue: Rc::new(queue),
             config,
             ends,
             hashes,
@@ -105,7 +110,7 @@ impl Engine {
 
     /// Works until the handle is dropped.
     pub(super) fn run(mut self) {
-        while let Ok(command) = self.ends.commands.recv() {
+        while let Some(command) = self.queue.next() {
             if self.ends.cancelled.closing() {
                 break;
             }
@@ -117,15 +122,31 @@ impl Engine {
                     source,
                     format,
                 } => self.job(job, |engine| engine.enlarge(job, &source, format)),
-                Command::LoadModel(choice) => {
-                    if let Err(error) = self.guarded(|engine| engine.load(&choice)) {
-                        self.send(Event::ModelFailed {
-                            model: choice.model,
-                            failure: error.into(),
-                        });
-                    }
-                }
+                Command::LoadModel(choice) => self.load_ahead(choice),
             }
+        }
+    }
+
+    /// Loads a model that is drawn with later, unless another is wanted before it is there. Meanwhile
+    /// jobs that wait for it can be cancelled.
+    fn load_ahead(&mut self, choice: ModelChoice) {
+        let (queue, ends, config) = (
+            Rc::clone(&self.queue),
+            self.ends.clone(),
+            Arc::clone(&self.config),
+        );
+        let stop = || {
+            for job in queue.take_cancelled() {
+                super::send(&ends.events, &config, Event::Cancelled { job });
+            }
+            ends.cancelled.closing() || queue.wants_other(&choice)
+        };
+        match self.guarded(|engine| engine.load(&choice, &stop)) {
+            Ok(()) | Err(Error::Cancelled) => {}
+            Err(error) => self.send(Event::ModelFailed {
+                model: choice.model,
+                failure: error.into(),
+            }),
         }
     }
 
@@ -162,12 +183,14 @@ impl Engine {
     fn generate(&mut self, job: &Job) -> Result<()> {
         let request = &job.request;
         let _exactly = Exactly::when(request.arithmetic == Arithmetic::Exact);
-        self.load(&ModelChoice::from(request))?;
+        let marks = self.ends.cancelled.clone();
+        let cancelled = || marks.contains(job.id);
+        self.load(&ModelChoice::from(request), &cancelled)?;
         let refiner = request
             .refiner
             .as_ref()
             .map(|refiner| refiner.path.as_path());
-        self.load_refiner(refiner)?;
+        self.load_refiner(refiner, &cancelled)?;
         let upscaler_path = self.upscaler_for(request)?;
         let device = self.loaded()?.key.device;
         if let Some(path) = &upscaler_path {
@@ -178,7 +201,6 @@ impl Engine {
             .and(self.upscaler.as_ref())
             .map(|(_, upscaler)| upscaler);
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
-        let cancelled = || self.ends.cancelled.contains(job.id);
         let add_ons = AddOns::of(job, &mut self.known, &cancelled);
         // A look that was stopped has not found everything.
         if cancelled() {
@@ -306,8 +328,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes sure that the asked model is in memory, as asked.
-    fn load(&mut self, asked: &ModelChoice) -> Result<()> {
+    /// Makes sure that the asked model is in memory, as asked. `stop` is asked meanwhile.
+    ///
+    /// Errors: [`Error::Cancelled`] where it was stopped, and then no model is in memory.
+    fn load(&mut self, asked: &ModelChoice, stop: &dyn Fn() -> bool) -> Result<()> {
         let device = device::device(asked.device)?;
         let kind = device::kind(asked.dtype, device);
         let key = ModelKey::of(asked, device, kind, &self.config);
@@ -318,7 +342,7 @@ impl Engine {
         let files = self.open(&key)?;
         let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
         self.model = None;
-        let model = self.read(&files, &key)?;
+        let model = self.read(&files, &key, stop)?;
         self.send(Event::ModelReady(in_memory(&model, Vec::new())));
         self.model = Some(Loaded {
             key,
@@ -329,8 +353,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes sure that this refiner, or none, is in memory beside the model.
-    fn load_refiner(&mut self, path: Option<&Path>) -> Result<()> {
+    /// Makes sure that this refiner, or none, is in memory beside the model. As [`Self::load`].
+    fn load_refiner(&mut self, path: Option<&Path>, stop: &dyn Fn() -> bool) -> Result<()> {
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
         let ModelKey { device, kind, .. } = loaded.key;
         let key = path.map(|path| {
@@ -350,7 +374,7 @@ impl Engine {
         };
         let files = self.open(&key)?;
         let hash = ModelHash::start(files.hashed_file()?, &self.hashes)?;
-        let refiner = self.read(&files, &key)?;
+        let refiner = self.read(&files, &key, stop)?;
         let loaded = self.model.as_mut().ok_or_else(not_loaded)?;
         let notes = refiner.notes.clone();
         loaded.model.set_refiner(Some(refiner))?;
@@ -375,7 +399,12 @@ impl Engine {
     }
 
     /// Reads the weights, and says how far it is.
-    fn read(&self, files: &ModelFiles, key: &ModelKey) -> Result<StableDiffusion> {
+    fn read(
+        &self,
+        files: &ModelFiles,
+        key: &ModelKey,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<StableDiffusion> {
         let shipped = key.path.is_none();
         let name = files.card(shipped)?.name;
         self.send(Event::ModelLoading {
@@ -384,6 +413,9 @@ impl Engine {
         });
         let mut told = 0.0;
         let mut progress = |fraction| {
+            if stop() {
+                return Err(Error::Cancelled);
+            }
             if fraction - told >= PROGRESS_STEP {
                 told = fraction;
                 self.send(Event::ModelLoading {
@@ -391,6 +423,7 @@ impl Engine {
                     fraction,
                 });
             }
+            Ok(())
         };
         let _no_grad = tch::no_grad_guard();
         StableDiffusion::load(files, shipped, key.device, key.kind, &mut progress)

@@ -114,7 +114,8 @@ impl Handle {
         self.files.try_send(command).map_err(unsent)
     }
 
-    /// Asks a job to stop: a drawing one after the UNet call it is in, a waiting one at its turn.
+    /// Asks a job to stop: one whose model is loaded at once, a drawing one after the UNet call it is in, a
+    /// waiting one at its turn, or while a model is loaded that nothing is drawn with yet.
     pub fn cancel(&self, job: JobId) {
         self.cancelled.insert(job);
     }

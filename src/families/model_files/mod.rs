@@ -24,7 +24,7 @@ use self::unet_files::UnetFiles;
 pub use self::vae_files::load_tiny_vae;
 use self::vae_files::{VaeFiles, VaeKind};
 use super::{Family, Part, room_for_weights};
-use crate::checkpoint::{self, Piece, StoredType, TensorHeader};
+use crate::checkpoint::{self, GoOn, Piece, StoredType, TensorHeader};
 use crate::error::{Error, Result};
 use crate::models::layers::{Budget, Weights};
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
@@ -546,12 +546,12 @@ impl ModelFiles {
     /// they are stored in: the network converts them when it uses them.
     ///
     /// Errors: as [`checkpoint::load_pieces`].
-    pub fn load(
+    pub fn load<G: GoOn>(
         &self,
         part: Part,
         device: Device,
         kind: Kind,
-        progress: &mut dyn FnMut(f32),
+        progress: &mut dyn FnMut(f32) -> G,
     ) -> Result<Weights> {
         let files = self.files(part)?;
         let pieces = |key: &str| self.pieces(part, key);
