@@ -18,6 +18,7 @@ mod generated;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{Reference, compare, data};
 use drawing::{draw, root};
@@ -490,6 +491,49 @@ fn a_refiner_reads_the_embeddings_that_a_prompt_names() {
     compare("pooled", &pooled, expected, TOLERANCE);
 }
 
+/// The whole program, from files to the picture, and from the picture to the same again.
+#[test]
+fn the_command_line_hands_over_to_a_refiner_and_its_picture_names_it() {
+    let (case, _) = Case::read("sdxl");
+    let (refiner_case, reference) = Case::read("refiner");
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("refiner")).unwrap();
+    let base = case.write(home.path());
+    let refiner = refiner_case.write(&home.path().join("refiner"));
+    let run = |words: &[&str]| -> Tensor {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_easel"));
+        command.arg("generate").args(words);
+        command.args(["--device=cpu", "--save-latents=latents.safetensors"]);
+        for folder in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
+            command.env(folder, home.path());
+        }
+        let done = command.current_dir(home.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{errors}");
+        let all = Tensor::read_safetensors(home.path().join("latents.safetensors")).unwrap();
+        all.into_iter().next().unwrap().1
+    };
+    let words = [
+        case.prompt.clone(),
+        format!("--negative={}", case.negative_prompt),
+        format!("--model={}", base.display()),
+        format!("--refiner={}", refiner.display()),
+        format!("--refiner-start={}", case.switch),
+        format!("--steps={}", case.steps),
+        format!("--guidance={}", case.guidance),
+        format!("--seed={}", case.seed),
+        format!("--width={}", case.width),
+        format!("--height={}", case.height),
+        "--sampler=euler".to_owned(),
+        "--output=refined.png".to_owned(),
+    ];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let expected = reference.get("euler_refined");
+    compare("refined", &run(&words), expected, LATENTS_TOLERANCE);
+    let again = run(&["--settings-from=refined.png", "--output=again.png"]);
+    compare("again", &again, expected, LATENTS_TOLERANCE);
+}
+
 /// The tiny checkpoint of Stable Diffusion 1 of `tests/reference/checkpoints.py`, its tensors changed.
 fn sd1_file(folder: &Path, change: impl Fn(&mut Vec<(String, Tensor)>)) -> PathBuf {
     let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
@@ -604,7 +648,31 @@ fn lcm_is_told_the_guidance_scale() {
     let name = "time_embedding.cond_proj.weight";
     tensors.push((name.to_owned(), generated::value(1000, "", &[32, 256])));
     Tensor::write_safetensors(&tensors, &unet).unwrap();
-    let mut model = loaded(&ModelFiles::open(&own).unwrap());
+    check_lcm(&ModelFiles::open(&own).unwrap(), &case, &reference);
+    // The UNet with the rest of another model.
+    let whole = sd1_file(folder.path(), |_| {});
+    let files = ModelFiles::open(&whole).unwrap();
+    check_lcm(
+        &files.with_unet(&own.join("unet")).unwrap(),
+        &case,
+        &reference,
+    );
+    // A single file, as latent-diffusion would name the layer and as diffusers' script leaves it.
+    for name in ["time_embed", "time_embedding"] {
+        let name = format!("model.diffusion_model.{name}.cond_proj.weight");
+        let file = sd1_file(folder.path(), |tensors| {
+            let tensor = generated::value(1000, "", &[32, 256]);
+            tensors.push((name.clone(), tensor));
+        });
+        check_lcm(&ModelFiles::open(&file).unwrap(), &case, &reference);
+    }
+}
+
+fn check_lcm(files: &ModelFiles, case: &Case, reference: &Reference) {
+    for part in files.inspect(false).unwrap().components {
+        assert_eq!((part.problem, part.unused), (None, vec![]), "{}", part.name);
+    }
+    let mut model = loaded(files);
     let defaults = &model.card.defaults;
     assert_eq!((defaults.steps, defaults.guidance_scale), (4, 8.5));
     assert_eq!(defaults.sampler, SamplerId::Lcm);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tch::Tensor;
 
 use super::ldm_out::{self, Assembled, How};
-use super::single_file::{Generation, SingleFile};
+use super::single_file::{Generation, LCM_SCHEDULER, SingleFile};
 use super::{Layout, ModelFiles, Source, read};
 use crate::checkpoint::{Cut, Dtype, TensorFiles, TensorHeader};
 use crate::error::{Error, Result};
@@ -314,6 +314,10 @@ impl ModelFiles {
             if unet.training.zero_snr {
                 config["rescale_betas_zero_snr"] = json!(true);
                 config["timestep_spacing"] = json!("trailing");
+            }
+            if self.unet.time_cond_proj_dim.is_some() {
+                config["_class_name"] = json!(LCM_SCHEDULER);
+                config["set_alpha_to_one"] = json!(true);
             }
         }
         Ok(config)

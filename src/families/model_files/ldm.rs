@@ -109,6 +109,10 @@ impl LdmNames {
         Some(match parts.as_slice() {
             ["time_embed", "0", leaf] => format!("time_embedding.linear_1.{leaf}"),
             ["time_embed", "2", leaf] => format!("time_embedding.linear_2.{leaf}"),
+            // LCM's: diffusers' script, which knows no such layer, leaves its name as it is.
+            ["time_embed" | "time_embedding", "cond_proj", leaf] => {
+                format!("time_embedding.cond_proj.{leaf}")
+            }
             ["label_emb", "0", "0", leaf] => format!("add_embedding.linear_1.{leaf}"),
             ["label_emb", "0", "2", leaf] => format!("add_embedding.linear_2.{leaf}"),
             ["input_blocks", "0", "0", leaf] => format!("conv_in.{leaf}"),

@@ -105,6 +105,7 @@ fn unet(name: &str, layers: usize, has_attention: &dyn Fn(&str) -> bool) -> Opti
     Some(match parts.as_slice() {
         ["time_embedding", "linear_1", leaf] => format!("time_embed.0.{leaf}"),
         ["time_embedding", "linear_2", leaf] => format!("time_embed.2.{leaf}"),
+        ["time_embedding", "cond_proj", _] => name.to_owned(),
         ["add_embedding", "linear_1", leaf] => format!("label_emb.0.0.{leaf}"),
         ["add_embedding", "linear_2", leaf] => format!("label_emb.0.2.{leaf}"),
         ["conv_in", leaf] => format!("input_blocks.0.0.{leaf}"),

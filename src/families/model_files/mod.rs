@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 pub use self::convolutions::PlannedConvolution;
 pub use self::export::{ConfigFile, PartTensors};
 pub use self::ldm_out::Assembled;
-use self::single_file::SingleFile;
+use self::single_file::{LCM_SCHEDULER, SingleFile};
 use self::unet_files::UnetFiles;
 pub use self::vae_files::load_tiny_vae;
 use self::vae_files::{VaeFiles, VaeKind};
@@ -285,6 +285,10 @@ impl ModelFiles {
         if other.training.zero_snr {
             self.scheduler.rescale_betas_zero_snr = true;
             self.scheduler.timestep_spacing = Some(TimestepSpacing::Trailing);
+        }
+        if self.unet.time_cond_proj_dim.is_some() {
+            self.scheduler.class_name = Some(LCM_SCHEDULER.to_owned());
+            self.scheduler.set_alpha_to_one = Some(true);
         }
         self.other_unet = Some(other);
         self.check_parts_fit().map_err(|error| match error {

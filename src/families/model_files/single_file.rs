@@ -34,6 +34,10 @@ const SD2_HEAD: i64 = 64;
 /// Width of each embedded number about the picture: SDXL's.
 const XL_TIME_EMBED: i64 = 256;
 
+/// LCM's UNets take the guidance scale through this layer, and are drawn with a scheduler of their own.
+const GUIDANCE_INPUT: &str = "time_embedding.cond_proj.weight";
+pub(super) const LCM_SCHEDULER: &str = "LCMScheduler";
+
 /// A checkpoint whose header was read.
 #[derive(Clone, Debug)]
 pub(super) struct SingleFile {
@@ -243,6 +247,9 @@ impl SingleFile {
             "cross_attention_dim": shapes.ending_with("attn2.to_k.weight"),
             "use_linear_projection": shapes.rank_of_ending("proj_in.weight") == Some(2),
         });
+        if let Some(width) = shapes.second(GUIDANCE_INPUT) {
+            config["time_cond_proj_dim"] = json!(width);
+        }
         if self.generation.is_xl() {
             config["addition_embed_type"] = json!("text_time");
             config["addition_time_embed_dim"] = json!(XL_TIME_EMBED);
@@ -316,8 +323,10 @@ impl SingleFile {
 
     /// As diffusers writes it.
     pub fn scheduler_json(&self) -> Value {
+        let is_lcm = self.shapes(Part::Unet).second(GUIDANCE_INPUT).is_some();
         json!({
             "_class_name": match self.generation {
+                _ if is_lcm => LCM_SCHEDULER,
                 Generation::One => "PNDMScheduler",
                 Generation::Two => "DDIMScheduler",
                 Generation::Xl | Generation::XlRefiner => "EulerDiscreteScheduler",
@@ -327,7 +336,7 @@ impl SingleFile {
             "beta_schedule": "scaled_linear",
             "num_train_timesteps": 1000,
             "steps_offset": 1,
-            "set_alpha_to_one": false,
+            "set_alpha_to_one": is_lcm,
             "skip_prk_steps": true,
             "clip_sample": false,
             "prediction_type": self.prediction.name(),
