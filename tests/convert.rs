@@ -154,6 +154,28 @@ fn every_family_goes_from_a_single_file_to_a_folder_and_back_unchanged() {
 }
 
 #[test]
+fn a_unet_that_takes_the_guidance_scale_stays_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut stored, _) = checkpoint("checkpoints/sd1", folder.path());
+    let values = Tensor::arange(32 * 256, (Kind::Half, tch::Device::Cpu)).view([32, 256]);
+    let name = "model.diffusion_model.time_embed.cond_proj.weight";
+    stored.insert(name.to_owned(), values);
+    let stored: Vec<_> = stored.into_iter().collect();
+    let place = |name: &str| folder.path().join(name);
+    Tensor::write_safetensors(&stored, place("lcm.safetensors")).unwrap();
+    converted(&place("lcm.safetensors"), &place("folder"));
+    converted(&place("folder"), &place("back.safetensors"));
+    let open = |name: &str| ModelFiles::open(&place(name)).unwrap();
+    let first = open("lcm.safetensors");
+    for files in [&first, &open("folder"), &open("back.safetensors")] {
+        assert_eq!(files.unet.time_cond_proj_dim, Some(256));
+        let class = files.scheduler.class_name.as_deref();
+        assert_eq!(class, Some("LCMScheduler"));
+        assert_same_model(&first, files);
+    }
+}
+
+#[test]
 fn what_a_model_predicts_survives_a_single_file() {
     let folder = tempfile::tempdir().unwrap();
     let (_, file) = checkpoint("checkpoints/sd2", folder.path());

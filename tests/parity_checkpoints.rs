@@ -22,6 +22,8 @@ use easel::models::unet::BlockSpec;
 use easel::pipeline::{Drawn, GenerationPlan, Watcher, generate};
 use easel::request::{GenerationRequest, PictureFormat, Pixels, SamplerId, Stage};
 use generated::fingerprint;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
@@ -172,6 +174,55 @@ fn check(name: &str, family: &str) {
     );
     let image = model.decode(&drawn.latents).unwrap();
     compare("image", &image, reference.get("image"), LATENTS_TOLERANCE);
+}
+
+/// What the file holds in each format is what is computed with, to the last bit.
+#[test]
+fn a_checkpoint_is_read_in_every_format_of_numbers() {
+    let (case, _) = Case::read("sd1");
+    let (folder, path) = written(&case);
+    let unet = |path: &Path| {
+        let files = ModelFiles::open(path).unwrap();
+        let headers = files.inspect(false).unwrap().components.remove(0);
+        assert_eq!((headers.problem, headers.unused), (None, vec![]));
+        let weights = files.load(Part::Unet, Device::Cpu, Kind::Float, &mut |_| ());
+        (weights.unwrap(), headers.dtypes)
+    };
+    let (original, _) = unet(&path);
+    for (kind, dtype) in [
+        (Kind::Float, Dtype::F32),
+        (Kind::BFloat16, Dtype::BF16),
+        (Kind::Float8e4m3fn, Dtype::F8_E4M3),
+        (Kind::Float8e5m2, Dtype::F8_E5M2),
+    ] {
+        let stored: Vec<(String, Vec<usize>, Vec<u8>)> = case
+            .tensors()
+            .into_iter()
+            .map(|(name, tensor)| {
+                let shape = tensor.size().iter().map(|side| *side as usize).collect();
+                let flat = tensor.to_kind(kind).flatten(0, -1);
+                let bytes = Vec::try_from(flat.view_dtype(Kind::Uint8)).unwrap();
+                (name, shape, bytes)
+            })
+            .collect();
+        let views = stored.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(dtype, shape.clone(), bytes).unwrap();
+            (name.as_str(), view)
+        });
+        let file = folder.path().join("other.safetensors");
+        safetensors::serialize_to_file(views, None, &file).unwrap();
+        let (weights, dtypes) = unet(&file);
+        assert_eq!(dtypes.len(), 1, "{dtypes:?}");
+        let names = weights.unused();
+        assert!(names.len() > 100);
+        for name in names {
+            let shape = original.root().shape(&name).unwrap();
+            let exact = original.root().tensor(&name, &shape).unwrap();
+            let expected = exact.to_kind(kind).to_kind(Kind::Float);
+            let got = weights.root().tensor(&name, &shape).unwrap();
+            assert!(got.equal(&expected), "{kind:?}: {name}");
+        }
+    }
 }
 
 #[test]

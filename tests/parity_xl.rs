@@ -686,6 +686,71 @@ fn check_lcm(files: &ModelFiles, case: &Case, reference: &Reference) {
     }
 }
 
+/// `v_pred` and `ztsnr` are how single files say that they were trained so.
+#[test]
+fn a_file_that_is_marked_for_pure_noise_draws_what_diffusers_draws_with_such_a_schedule() {
+    let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
+    let like: Value = serde_json::from_slice(&text).unwrap();
+    let (case, _) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let file = sd1_file(folder.path(), |tensors| {
+        let mark = || Tensor::zeros([0], (Kind::Float, Device::Cpu));
+        tensors.extend(["v_pred", "ztsnr"].map(|name| (name.to_owned(), mark())));
+    });
+    let files = ModelFiles::open(&file).unwrap();
+    assert_eq!(files.inspect(false).unwrap().unknown, Vec::<String>::new());
+    let mut model = loaded(&files);
+    let request = GenerationRequest {
+        prompt: like["prompt"].as_str().unwrap().to_owned(),
+        width_px: Some(64),
+        height_px: Some(64),
+        sampler: Some(SamplerId::Ddim),
+        guidance_rescale: Some(0.7),
+        ..case.request()
+    };
+    let reference = Reference::read(&data("xl/zero_snr.safetensors"));
+    let expected = reference.get("latents");
+    let got = latents(&mut model, &request);
+    compare("latents", &got, expected, LATENTS_TOLERANCE);
+    // A1111's choice for a sampler would not begin at pure noise.
+    let automatic = GenerationRequest {
+        schedule: Some(ScheduleId::Automatic),
+        ..request
+    };
+    let got = latents(&mut model, &automatic);
+    compare("automatic", &got, expected, LATENTS_TOLERANCE);
+}
+
+#[test]
+fn schedules_suit_the_family_and_automatic_the_sampler() {
+    let (case, _) = Case::read("sdxl");
+    let folder = tempfile::tempdir().unwrap();
+    let xl = loaded(&ModelFiles::open(&case.write(folder.path())).unwrap());
+    let sd1 = loaded(&ModelFiles::open(&sd1_file(folder.path(), |_| {})).unwrap());
+    let levels = |model: &StableDiffusion, sampler: SamplerId, schedule: ScheduleId| {
+        let request = GenerationRequest {
+            steps: Some(11),
+            sampler: Some(sampler),
+            schedule: Some(schedule),
+            ..case.request()
+        };
+        let plan = GenerationPlan::resolve(&request, model, 1, PictureFormat::Png).unwrap();
+        let levels = plan.schedule.levels.iter();
+        let levels = levels.map(|level| level.sigma / level.alpha);
+        levels.collect::<Vec<_>>()
+    };
+    // The second of each family's levels (Align Your Steps, 2404.14507, tables of A1111 1.10).
+    for (model, second) in [(&sd1, 6.475), (&xl, 6.315)] {
+        let levels = levels(model, SamplerId::Euler, ScheduleId::AlignYourSteps);
+        assert!((f64::from(levels[1]) - second).abs() < 1e-3, "{levels:?}");
+    }
+    for info in easel::request::SAMPLERS {
+        let own = info.id.automatic_schedule();
+        let automatic = levels(&xl, info.id, ScheduleId::Automatic);
+        assert_eq!(automatic, levels(&xl, info.id, own), "{}", info.name);
+    }
+}
+
 /// Models that need a picture are opened, inspected and loaded; drawing says what they need.
 #[test]
 fn models_for_inpainting_and_editing_say_what_they_need() {

@@ -91,11 +91,18 @@ impl Decoder {
     /// What is to be told after a drawing.
     pub fn note_of_overflow(&self) -> Option<String> {
         match &self.vae {
-            Vae::Kl(vae) if vae.has_overflowed() => Some(
-                "Its VAE overflows in f16: pictures are decoded in f32, which takes more memory"
-                    .to_owned(),
-            ),
-            Vae::Kl(_) | Vae::Tiny(_) => None,
+            Vae::Kl(vae) => vae.overflowed_into().map(|kind| match kind {
+                Kind::BFloat16 => {
+                    "Its VAE overflows in f16, and there is no room for f32: pictures are \
+                                   decoded in bf16, which is coarser"
+                        .to_owned()
+                }
+                _ => {
+                    "Its VAE overflows in f16: pictures are decoded in f32, which takes more memory"
+                        .to_owned()
+                }
+            }),
+            Vae::Tiny(_) => None,
         }
     }
 

@@ -104,3 +104,59 @@ impl Family {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn few_step_models_are_known_by_their_configs_and_draw_in_few_steps() {
+        let unet = |more: &str| {
+            let text = format!("{{\"cross_attention_dim\": 2048{more}}}");
+            UNetConfig::parse(Path::new("config.json"), text.as_bytes()).unwrap()
+        };
+        let usual = FamilyDefaults {
+            steps: 30,
+            guidance_scale: 5.0,
+            sample_size: 128,
+        };
+        let few = |guidance_scale| FamilyDefaults {
+            steps: 4,
+            guidance_scale,
+            ..usual
+        };
+        let (plain, told) = (unet(""), unet(", \"time_cond_proj_dim\": 256"));
+        for (unet, class, more, expected) in [
+            (&plain, "EulerDiscreteScheduler", "\"leading\"", usual),
+            // Lightning's folders; Turbo's.
+            (&plain, "EulerDiscreteScheduler", "\"trailing\"", few(1.0)),
+            (
+                &plain,
+                "EulerAncestralDiscreteScheduler",
+                "\"trailing\"",
+                few(1.0),
+            ),
+            // Hyper's one-step folder; LCM with a plain UNet, and with its own.
+            (&plain, "TCDScheduler", "\"leading\"", few(1.0)),
+            (&plain, "LCMScheduler", "\"leading\"", few(1.0)),
+            (&told, "LCMScheduler", "\"leading\"", few(8.5)),
+            // Trained down to pure noise, which is no distillation.
+            (
+                &plain,
+                "EulerDiscreteScheduler",
+                "\"trailing\", \"rescale_betas_zero_snr\": true",
+                usual,
+            ),
+        ] {
+            let text = format!("{{\"_class_name\": \"{class}\", \"timestep_spacing\": {more}}}");
+            let scheduler = SchedulerConfig::from_json(&text).unwrap();
+            assert_eq!(
+                Family::Xl.defaults(unet, &scheduler),
+                expected,
+                "{class} {more}"
+            );
+        }
+    }
+}

@@ -29,9 +29,7 @@ impl Footprint {
         let unet = latents
             .saturating_mul(self.unet_channels)
             .saturating_mul(UNET_COPIES);
-        let decoder = pixels
-            .saturating_mul(self.vae_channels)
-            .saturating_mul(DECODER_COPIES);
+        let decoder = decoder_values(pixels, self.vae_channels);
         // The decoder sees one picture after another.
         unet.saturating_mul(self.batch)
             .max(decoder)
@@ -44,6 +42,13 @@ impl Footprint {
     pub fn check(self) -> Result<()> {
         check_free(self.bytes(), self.width_px, self.height_px)
     }
+}
+
+/// Decoding's peak, in values.
+pub(super) fn decoder_values(pixels: u64, channels: u64) -> u64 {
+    pixels
+        .saturating_mul(channels)
+        .saturating_mul(DECODER_COPIES)
 }
 
 /// Refuses a picture of this size that takes more `bytes` than the machine has free, where that is
@@ -90,7 +95,7 @@ pub(super) fn room_for_weights() -> usize {
 }
 
 /// Free memory of the machine; `None` where the system does not say.
-fn available_bytes() -> Option<u64> {
+pub(super) fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()

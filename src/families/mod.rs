@@ -28,7 +28,7 @@ use latent_space::LatentSpace;
 use lora::Attachable;
 pub use lora::Lora;
 pub use memory::{Footprint, check_free};
-use memory::{check_room, room_for_weights};
+use memory::{available_bytes, check_room, decoder_values, room_for_weights};
 use model_files::load_tiny_vae;
 pub use model_files::{
     Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, PlannedConvolution,

@@ -101,18 +101,6 @@ pub fn schedule(name: &str) -> Option<ScheduleId> {
         .or_else(|| others().map(|(_, id)| *id))
 }
 
-/// The schedule that A1111 and Forge take where a picture says `Automatic` or nothing: the sampler's
-/// own, else k-diffusion's even one; DDIM and PLMS go by whole timesteps, UniPC by even times
-/// (`modules/sd_samplers_timesteps.py`, `sd_samplers_timesteps_impl.py`).
-pub fn automatic(sampler: SamplerId) -> ScheduleId {
-    match (sampler, sampler.info().default_schedule) {
-        (SamplerId::Ddim | SamplerId::DdimCfgPp | SamplerId::Pndm, _) => ScheduleId::Leading,
-        (SamplerId::UniPc, _) => ScheduleId::Linspace,
-        (_, ScheduleId::Model) => ScheduleId::Normal,
-        (_, own) => own,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,8 +192,5 @@ mod tests {
     #[test]
     fn a1111_s_uniform_is_normal() {
         assert_eq!(schedule("Uniform"), Some(ScheduleId::Normal));
-        assert_eq!(automatic(SamplerId::EulerA), ScheduleId::Normal);
-        assert_eq!(automatic(SamplerId::DpmPp2m), ScheduleId::Karras);
-        assert_eq!(automatic(SamplerId::Ddim), ScheduleId::Leading);
     }
 }

@@ -239,7 +239,7 @@ fn automatic_schedule(model: &StableDiffusion, sampler: SamplerId) -> ScheduleId
     if model.is_distilled || model.scheduler.rescale_betas_zero_snr {
         ScheduleId::Model
     } else {
-        sampler.info().default_schedule
+        sampler.automatic_schedule()
     }
 }
 

@@ -303,6 +303,22 @@ impl SamplerId {
             .unwrap_or(&SAMPLERS[0])
     }
 
+    /// The schedule that A1111 and Forge take for it where `Automatic` is chosen, or where a picture says
+    /// nothing: its own, else k-diffusion's even one. DDIM and PLMS go by whole timesteps, UniPC by even
+    /// times, LCM by those that the model was distilled on.
+    ///
+    /// Source: A1111 1.10 `modules/sd_samplers_kdiffusion.py` (`samplers_k_diffusion`),
+    /// `sd_samplers_timesteps.py`, `sd_samplers_timesteps_impl.py`, `sd_samplers_lcm.py`.
+    pub fn automatic_schedule(self) -> ScheduleId {
+        match (self, self.info().default_schedule) {
+            (Self::Ddim | Self::DdimCfgPp | Self::Pndm, _) => ScheduleId::Leading,
+            (Self::UniPc, _) => ScheduleId::Linspace,
+            (Self::Lcm | Self::Tcd, _) => ScheduleId::Model,
+            (_, ScheduleId::Model) => ScheduleId::Normal,
+            (_, own) => own,
+        }
+    }
+
     /// Whether it asks the network without the prompt at every step, whatever the guidance scale.
     pub fn needs_unguided(self) -> bool {
         matches!(self, Self::EulerCfgPp | Self::DdimCfgPp)
@@ -320,6 +336,29 @@ impl SamplerId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn automatic_is_what_a1111_takes_for_each_of_its_samplers() {
+        use SamplerId::*;
+        for (samplers, schedule) in [
+            (
+                &[DpmPp2m, DpmPpSde, DpmPp2sA, Dpm2, Dpm2A, Restart][..],
+                ScheduleId::Karras,
+            ),
+            (
+                &[DpmPp2mSde, DpmPp2mSdeHeun, DpmPp3mSde],
+                ScheduleId::Exponential,
+            ),
+            (&[EulerA, Euler, Lms, Heun], ScheduleId::Normal),
+            (&[Ddim, DdimCfgPp, Pndm], ScheduleId::Leading),
+            (&[UniPc], ScheduleId::Linspace),
+            (&[Lcm], ScheduleId::Model),
+        ] {
+            for sampler in samplers {
+                assert_eq!(sampler.automatic_schedule(), schedule, "{sampler:?}");
+            }
+        }
+    }
 
     #[test]
     fn every_sampler_has_its_own_row_and_one_name_everywhere() {

@@ -15,7 +15,7 @@ from checkpoints import TRAINING, fingerprint, open_clip_keys, tokenizer, unet_n
 from checkpoints import HERE, NEGATIVE, PROMPT, SEED, SIZE
 from diffusers import (
     AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, LatentConsistencyModelPipeline, LCMScheduler,
-    StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel,
+    StableDiffusionPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel,
 )
 from diffusers.loaders import single_file_utils as single
 from safetensors.torch import save_file
@@ -239,6 +239,29 @@ def lcm():
     }
 
 
+def zero_snr():
+    """The tensors of checkpoints.py's `sd1`, taken as trained to predict v down to pure noise: what a single file
+    with the marks `v_pred` and `ztsnr` draws, DDIM's steps and guidance that is rescaled (2305.08891)."""
+    import checkpoints
+
+    case = checkpoints.CASES["sd1"]
+    unet, vae, text = checkpoints.networks(case)
+    tensors = checkpoints.checkpoint(case, unet, vae, text)
+    parts = checkpoints.converted(case, tensors, unet, vae, text)
+    for model, weights in [(unet, parts["unet"]), (vae, parts["vae"]), (text, parts["text_encoder"])]:
+        model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, strict=True)
+    pipe = StableDiffusionPipeline(
+        vae=vae, unet=unet, text_encoder=text, tokenizer=tokenizer(case["pad"]),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+            steps_offset=1, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        ),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return {"latents": pipe(**settings(width=SIZE, height=SIZE, guidance_rescale=0.7, generator=seeded())).images}
+
+
 @torch.no_grad()
 def main():
     torch.set_num_threads(1)
@@ -258,6 +281,7 @@ def main():
         (DATA / f"{name}.json").write_text(json.dumps(described(case, tensors, of, parts), sort_keys=True) + "\n")
         print(name, len(tensors), {key: tuple(tensor.shape) for key, tensor in reference.items()})
     save_file({key: tensor.contiguous() for key, tensor in lcm().items()}, DATA / "lcm.safetensors")
+    save_file({key: tensor.contiguous() for key, tensor in zero_snr().items()}, DATA / "zero_snr.safetensors")
 
 
 if __name__ == "__main__":

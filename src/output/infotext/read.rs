@@ -200,7 +200,7 @@ impl Reading {
             Some(name) if self.is_ours() && names::same(name, "Uniform") => Some(ScheduleId::Model),
             Some(name) => names::schedule(name),
             None if self.is_ours() => Some(fused.unwrap_or(sampler.info().default_schedule)),
-            None => Some(fused.unwrap_or_else(|| names::automatic(sampler))),
+            None => Some(fused.unwrap_or_else(|| sampler.automatic_schedule())),
         };
         if let (None, Some(name)) = (self.request.schedule, said) {
             self.notes.push(format!(

@@ -13,7 +13,6 @@ use serde_json::Value;
 use super::fields::words;
 use super::graph::{Graph, Node};
 use super::sheet::{Sheet, parse, short};
-use crate::output::names;
 use crate::request::{Emphasis, NamedFile, SamplerId, ScheduleId, SeedMode};
 
 /// More samplers than this are not looked at.
@@ -661,7 +660,7 @@ pub fn extra_metadata(sheet: &mut Sheet, extra: &super::fields::Fields<'_>) {
     if let Some(name) = extra.text("sampler") {
         request.schedule = None;
         sheet.sampler(name);
-        sheet.usual_schedule(names::automatic);
+        sheet.usual_schedule(SamplerId::automatic_schedule);
     }
     for resource in extra.list("resources") {
         if let Some(id) = resource.get("modelVersionId").and_then(Value::as_u64) {

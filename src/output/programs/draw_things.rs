@@ -8,8 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::sheet::{Sheet, parse};
-use crate::output::names;
-use crate::request::SeedMode;
+use crate::request::{SamplerId, SeedMode};
 
 /// What says nothing about how to draw.
 const SILENT: &[&str] = &["profile", "v2", "lora", "mask_blur"];
@@ -34,7 +33,7 @@ pub fn read(record: &Fields<'_>) -> Sheet {
         sides.and_then(|(_, height)| parse(height)),
     );
     sheet.sampler(text("sampler"));
-    sheet.usual_schedule(names::automatic);
+    sheet.usual_schedule(SamplerId::automatic_schedule);
     sheet.model(text("model"), None);
     for lora in record.list("lora") {
         let name = lora.get("model").and_then(Value::as_str);

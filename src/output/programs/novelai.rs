@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::sheet::Sheet;
-use crate::output::names;
+use crate::request::SamplerId;
 
 /// What says nothing about how to draw.
 const SILENT: &[&str] = &[
@@ -71,7 +71,7 @@ pub fn read(record: &Fields<'_>, description: Option<&str>, source: Option<&str>
     sheet.request.guidance_rescale = rescale.filter(|rescale| *rescale > 0.0);
     sheet.sampler(record.text("sampler").unwrap_or_default());
     match record.text("noise_schedule") {
-        Some("native") | None => sheet.usual_schedule(names::automatic),
+        Some("native") | None => sheet.usual_schedule(SamplerId::automatic_schedule),
         Some(name) => sheet.schedule(name),
     }
     sheet.model(source.unwrap_or("NovelAI's"), None);

@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::sheet::Sheet;
-use crate::output::names;
-use crate::request::{Emphasis, SeedMode};
+use crate::request::{Emphasis, SamplerId, SeedMode};
 
 /// Of videos, and of Civitai's catalogue.
 const SILENT: &[&str] = &[
@@ -50,7 +49,7 @@ pub fn read(record: &Fields<'_>, graph: Option<Sheet>) -> Sheet {
     );
     sheet.size(width, height);
     sheet.sampler(text("Sampler"));
-    sheet.usual_schedule(names::automatic);
+    sheet.usual_schedule(SamplerId::automatic_schedule);
     sheet.model(name, hash);
     sheet.noise(SeedMode::ComfyUi);
     sheet.request.emphasis = Emphasis::Comfyui;
