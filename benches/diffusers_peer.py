@@ -5,11 +5,14 @@
     python diffusers_peer.py picture STARTER STEPS    seconds a 64 x 64 picture, guidance, f32
     python diffusers_peer.py unet SD15_UNET SIDE [compile|openvino]    seconds one UNet call for both
                                                       halves of guidance at SIDE x SIDE pixels, f32
+    python diffusers_peer.py unet_xl SDXL_UNET        the same of SDXL's at 1024 x 1024
     python diffusers_peer.py vae SD15_VAE SIDE [compile|openvino]      seconds one picture's decoding
-    python diffusers_peer.py start STARTER            seconds until the pipeline stands and may draw
+    python diffusers_peer.py start STARTER STEPS      seconds until the pipeline stands and may draw
+    python diffusers_peer.py load FOLDER              a model in f32 from its files to the first step; see `load`
 """
 
 import json
+import os
 import resource
 import statistics
 import sys
@@ -20,13 +23,12 @@ PROMPT = "a penguin, 3d style"
 
 
 def report(**found):
-    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+    found["peak_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
     print(json.dumps(found))
 
 
 def timed(work, rounds):
-    """Median seconds of a piece of work, after one round that is not counted."""
-    work()
+    """Median seconds of a piece of work that was done once before."""
     times = []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -75,6 +77,24 @@ def unet(folder, side, way="eager"):
     network(model, way, (pattern(2, 4, side, side), 500.0, pattern(2, 77, 768)))
 
 
+def unet_xl(folder):
+    """In f32 from f16 files, as on a processor; no other way fits into 24 GB."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    class Told(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unet = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+
+        def forward(self, sample, states, pooled, numbers):
+            told = {"text_embeds": pooled, "time_ids": numbers}
+            return self.unet(sample, 500.0, states, added_cond_kwargs=told).sample
+
+    numbers = torch.tensor([[1024.0, 1024.0, 0.0, 0.0, 1024.0, 1024.0]] * 2)
+    network(Told().eval(), "eager", (pattern(2, 4, 128, 128), pattern(2, 77, 2048), pattern(2, 1280), numbers), 1)
+
+
 def vae(folder, side, way="eager"):
     import torch
     from diffusers import AutoencoderKL
@@ -91,7 +111,7 @@ def vae(folder, side, way="eager"):
     network(Decode().eval(), way, (pattern(1, 4, side, side),))
 
 
-def network(model, way, inputs):
+def network(model, way, inputs, rounds=3):
     """Times one network: as it is, compiled by torch, or converted for OpenVINO."""
     import torch
 
@@ -103,7 +123,7 @@ def network(model, way, inputs):
             call = torch.compile(model) if way == "compile" else model
         found = call(*tensors)
         value = getattr(found, "sample", found)
-        seconds = timed(lambda: call(*tensors), 3)
+        seconds = timed(lambda: call(*tensors), rounds)
     report(seconds=seconds, mean=value.abs().mean().item())
 
 
@@ -127,9 +147,53 @@ def in_openvino(model, tensors):
     return lambda *tensors: torch.from_numpy(compiled([tensor.numpy() for tensor in tensors])[0])
 
 
-def start(folder):
+def start(folder, _steps):
     pipeline(folder)
     report(seconds=time.perf_counter() - BEGAN)
+
+
+def since_start():
+    """Seconds since this process was started, by the system's clock."""
+    with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
+        started = int(stat.read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return float(uptime.read().split()[0]) - started
+
+
+def anonymous_mb():
+    with open("/proc/self/status") as status:
+        kb = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+    return round(kb * 1024 / 1e6)
+
+
+def load(folder):
+    """`seconds`: from the call of `from_pretrained` to the first call of the UNet, the prompt read by then;
+    `process`: the same from the start of the process; `step`: from the call to the end of that UNet call, at
+    64 x 64 pixels, after which every weight was looked at."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    begin = time.perf_counter()
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    found = {}
+
+    def first(unet, inputs):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found.update(seconds=time.perf_counter() - begin, process=since_start(), begin_mb=round(peak * 1024 / 1e6))
+
+    class Enough(Exception):
+        pass
+
+    def after(unet, inputs, output):
+        found.update(step=time.perf_counter() - begin, anonymous_mb=anonymous_mb())
+        raise Enough
+
+    pipe.unet.register_forward_pre_hook(first)
+    pipe.unet.register_forward_hook(after)
+    try:
+        pipe(PROMPT, num_inference_steps=20, width=64, height=64)
+    except Enough:
+        report(**found)
 
 
 globals()[sys.argv[1]](*sys.argv[2:])

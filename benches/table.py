@@ -1,4 +1,4 @@
-"""Writes the table of benches/README.md from the lines that benches/compare.sh collects.
+"""Writes the tables of benches/README.md from the lines that benches/compare.sh collects.
 
     python table.py LINES README
 """
@@ -15,9 +15,23 @@ WORK = {
     "picture": "a picture of the starter: 64 x 64, 20 steps DPM++ 2M, guidance, f32",
     "unet-512": "one UNet call of Stable Diffusion 1.5's size: 512 x 512, both halves of guidance, f32",
     "unet-768": "the same at 768 x 768",
+    "unet-xl": "one UNet call of SDXL's size: 1024 x 1024, both halves of guidance, f16 files computed in f32",
     "vae-512": "decoding 512 x 512 with a VAE of Stable Diffusion 1.5's size, f32",
     "vae-1024": "the same at 1024 x 1024",
     "start": "start to usable window (diffusers: import and load the starter)",
+}
+MODELS = {
+    "load-sd15": "Stable Diffusion 1.5, f32 files (4.3 GB)",
+    "load-sdxl": "SDXL, f16 files (6.9 GB), computed in f32",
+}
+# What is compared of the loading of a model, and how it is written.
+LOADING = {
+    "seconds": ("from the call that loads to the first call of the UNet", "%.1f s"),
+    "process": ("from the start of the process to the first call of the UNet", "%.1f s"),
+    "step": ("from the call that loads to the end of that UNet call, at 64 x 64", "%.1f s"),
+    "begin_mb": ("largest memory until the first call of the UNet", "%d MB"),
+    "peak_mb": ("largest memory until the end of that call", "%d MB"),
+    "anonymous_mb": ("of it not mapped from files, at the end of that call", "%d MB"),
 }
 SIDES = {
     "easel": "Easel",
@@ -39,31 +53,53 @@ def median(runs, key):
     return statistics.median(run[key] for run in runs)
 
 
+def ratio(found, key):
+    if "easel" not in found or "diffusers" not in found:
+        return ""
+    return "%.2f" % (median(found["easel"], key) / median(found["diffusers"], key))
+
+
+def speed(runs):
+    """A row for each piece of work, a column for each side."""
+    sides = [side for side in SIDES if any(side in runs.get(work, {}) for work in WORK)]
+    titles = [SIDES[side] for side in sides]
+    rows = ["| work | " + " | ".join(titles) + " | time, Easel / diffusers | memory |", "|-|" + "-|" * (len(sides) + 2)]
+    for work in (work for work in WORK if work in runs):
+        found = runs[work]
+        means = {side: of_side[0]["mean"] for side, of_side in found.items() if "mean" in of_side[0]}
+        # Other ways of computing the same round differently, by parts in a million.
+        if any(abs(mean / next(iter(means.values())) - 1) > 1e-3 for mean in means.values()):
+            sys.exit("%s: not all did the same work: %s" % (work, means))
+        cells = [
+            "%.2f s, %d MB" % (median(found[side], "seconds"), median(found[side], "peak_mb")) if side in found else ""
+            for side in sides
+        ]
+        ratios = [ratio(found, key) for key in ("seconds", "peak_mb")]
+        rows.append("| %s | %s |" % (WORK[work], " | ".join(cells + ratios)))
+    return rows
+
+
+def loading(runs):
+    rows = ["| loading | | Easel | diffusers 0.42.1 | Easel / diffusers |", "|-|-|-|-|-|"]
+    for work in (work for work in MODELS if work in runs):
+        found, title = runs[work], MODELS[work]
+        for key, (words, form) in LOADING.items():
+            cells = [form % median(found[side], key) if side in found else "" for side in ("easel", "diffusers")]
+            rows.append("| %s | %s | %s | %s |" % (title, words, " | ".join(cells), ratio(found, key)))
+            title = ""
+    return rows
+
+
 def main():
     runs = {}
     for line in open(sys.argv[1]):
         who, work, found = line.split(" ", 2)
         runs.setdefault(work, {}).setdefault(who, []).append(json.loads(found))
-    sides = [side for side in SIDES if any(side in of_work for of_work in runs.values())]
-    rows = [
-        "| work | " + " | ".join(SIDES[side] for side in sides) + " | time, Easel / diffusers |",
-        "|-|" + "-|" * (len(sides) + 1),
-    ]
-    for work, found in runs.items():
-        for side, of_side in found.items():
-            # Other ways of computing the same round differently, by parts in a million.
-            if "mean" in of_side[0] and abs(of_side[0]["mean"] / found["diffusers"][0]["mean"] - 1) > 1e-3:
-                sys.exit("%s: %s did not do the same work as diffusers: %s" % (work, side, found))
-        cells = [
-            "%.2f s, %d MB" % (median(found[side], "seconds"), median(found[side], "peak_mb")) if side in found else ""
-            for side in sides
-        ]
-        ratio = median(found["easel"], "seconds") / median(found["diffusers"], "seconds")
-        rows.append("| %s | %s | %.2f |" % (WORK[work], " | ".join(cells), ratio))
-    rounds = len(next(iter(runs.values()))["easel"])
-    rows.append("")
+    rows = speed(runs) if any(work in runs for work in WORK) else []
+    if any(work in runs for work in MODELS):
+        rows += [""] + loading(runs)
     where = "%s, %s, %s" % (processor(), platform.system(), datetime.date.today())
-    rows.append("Measured on %s; medians of %d rounds, the two in turns." % (where, rounds))
+    rows += ["", "Measured on %s; medians, the sides in turns." % where]
     text = open(sys.argv[2]).read()
     table = BEGIN + "\n" + "\n".join(rows) + "\n" + END
     text = re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: table, text, flags=re.S)

@@ -742,7 +742,7 @@ fn schedules_suit_the_family_and_automatic_the_sampler() {
     // The second of each family's levels (Align Your Steps, 2404.14507, tables of A1111 1.10).
     for (model, second) in [(&sd1, 6.475), (&xl, 6.315)] {
         let levels = levels(model, SamplerId::Euler, ScheduleId::AlignYourSteps);
-        assert!((f64::from(levels[1]) - second).abs() < 1e-3, "{levels:?}");
+        assert!((levels[1] - second).abs() < 1e-3, "{levels:?}");
     }
     for info in easel::request::SAMPLERS {
         let own = info.id.automatic_schedule();

@@ -98,7 +98,7 @@ pub fn decode(vae: &AutoencoderKL, side: i64) -> Result<Tensor> {
 }
 
 /// `sin(0), sin(1), sin(2), ...` in f32: the same numbers as the peer's.
-fn pattern(shape: &[i64]) -> Tensor {
+pub fn pattern(shape: &[i64]) -> Tensor {
     let count = shape.iter().product::<i64>();
     let numbers = Tensor::arange(count, (Kind::Double, Device::Cpu));
     numbers.sin().to_kind(Kind::Float).reshape(shape)
