@@ -84,6 +84,19 @@ fn words_weigh_what_they_weigh_elsewhere() {
 }
 
 #[test]
+fn texts_are_blended_and_joined_as_compel_does() {
+    let (prompts, tensors) = reference::<Vec<String>>("mixed");
+    assert_eq!(prompts.len(), 4);
+    let mut model = starter();
+    let _no_grad = tch::no_grad_guard();
+    for (number, prompt) in prompts.iter().enumerate() {
+        let encoded = model.encode(prompt, Emphasis::Compel, 1).unwrap();
+        let want = &tensors[&format!("mixed.{number}.states")];
+        common::compare(prompt, &encoded.states, want, STATES_TOLERANCE);
+    }
+}
+
+#[test]
 fn prompts_that_change_or_are_several_draw_what_they_draw_elsewhere() {
     let (cases, tensors) = reference::<BTreeMap<String, Case>>("cases");
     assert!(cases.len() >= 9);

@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use easel::prompt::embeddings::{Cut, EmbeddingNames};
-use easel::prompt::{Known, Piece, compose, name_at, networks, pieces, read, schedule, template};
+use easel::prompt::{
+    Known, Piece, compose, mixture, name_at, networks, pieces, read, schedule, template,
+};
 use easel::request::{EMPHASES, Emphasis};
 use easel::text::tokenizer::{Chunk, ClipPad, ClipTokenizer};
 use proptest::prelude::*;
@@ -27,6 +29,7 @@ struct Reference {
     a1111: Vec<A1111>,
     comfyui: Vec<Weighted>,
     compel: Vec<Weighted>,
+    compel_mixtures: Vec<Mixture>,
     lists: BTreeMap<String, Vec<String>>,
     templates: Vec<Template>,
     chunks: Vec<Chunks>,
@@ -56,6 +59,15 @@ struct Weighted {
     prompt: String,
     pieces: Vec<(String, f64)>,
 }
+
+/// Each with its weight: prompts joined of prompts blended.
+#[derive(Deserialize)]
+struct Mixture {
+    prompt: String,
+    joined: Vec<(f64, Vec<(f64, Pieces)>)>,
+}
+
+type Pieces = Vec<(String, f64)>;
 
 #[derive(Deserialize)]
 struct Template {
@@ -135,6 +147,37 @@ fn prompts_are_weighed_as_compel_weighs_them() {
     for case in &reference.compel {
         let got = plain(pieces(&case.prompt, Emphasis::Compel));
         same("pieces", &case.prompt, &got, &case.pieces);
+    }
+}
+
+#[test]
+fn prompts_are_mixed_as_compel_mixes_them() {
+    let reference = reference();
+    assert!(reference.compel_mixtures.len() > 25);
+    for case in &reference.compel_mixtures {
+        let got = mixture::mixture(&case.prompt, Emphasis::Compel);
+        assert_eq!(got.len(), case.joined.len(), "{}", case.prompt);
+        for (got, (weight, want)) in got.into_iter().zip(&case.joined) {
+            assert!((got.weight - weight).abs() < 1e-12, "{}", case.prompt);
+            assert_eq!(got.blended.len(), want.len(), "{}", case.prompt);
+            for (got, (share, want)) in got.blended.into_iter().zip(want) {
+                assert!((got.share - share).abs() < 1e-12, "{}", case.prompt);
+                let fuse = |pieces: &[(String, f64)]| -> Vec<(String, f64)> {
+                    let mut fused: Vec<(String, f64)> = Vec::new();
+                    for (text, weight) in pieces {
+                        match fused.last_mut() {
+                            Some((before, same)) if same == weight => {
+                                *before = format!("{before} {text}");
+                            }
+                            _ => fused.push((text.clone(), *weight)),
+                        }
+                    }
+                    fused
+                };
+                // Around an exchange compel leaves pieces of one weight apart.
+                same("pieces", &case.prompt, &plain(got.pieces), &fuse(want));
+            }
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Source: diffusers 0.42.1 `pipeline_stable_diffusion.py` and `pipeline_stable_diffusion_xl.py`
 //! (`encode_prompt`); longer prompts and weights as AUTOMATIC1111 1.10 has them
-//! (`sd_hijack_clip.py`, `sd_hijack_open_clip.py`).
+//! (`sd_hijack_clip.py`, `sd_hijack_open_clip.py`); texts that are mixed as compel 2.5.1 mixes them
+//! (`compel.py`).
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use super::{Embeddings, EmbeddingsRead, EncoderShape, Family, ModelFiles, Part};
 use crate::error::Result;
 use crate::models::layers::Weights;
 use crate::prompt::embeddings::Cut;
-use crate::prompt::pieces;
+use crate::prompt::mixture::{self, Joined};
+use crate::prompt::{Piece, pieces};
 use crate::request::Emphasis;
 use crate::text::clip::CLIPTextModel;
 use crate::text::tokenizer::{Chunk, ClipTokenizer};
@@ -46,6 +48,9 @@ impl Encoded {
         })
     }
 }
+
+/// One text, for each text encoder.
+type Chunks = Vec<Vec<Chunk>>;
 
 /// A text encoder with its tokenizer.
 struct TextEncoder {
@@ -125,25 +130,86 @@ impl Conditioner {
     ///
     /// Errors: [`crate::error::Error::Request`] where a tokenizer refuses the text.
     pub fn encode(&mut self, text: &str, emphasis: Emphasis, clip_skip: u32) -> Result<Encoded> {
-        let pieces = pieces(text, emphasis);
-        let mut chunks = Vec::with_capacity(self.encoders.len());
+        let mut mixture = Vec::new();
         // Also of a text that is known: which embeddings it names is asked anew.
-        for encoder in &self.encoders {
-            let cut: Cut<'_> = &mut |text| self.embeddings.cut(text, emphasis);
-            chunks.push(match emphasis {
-                Emphasis::Comfyui => encoder.tokenizer.chunks_of_segments(&pieces, cut)?,
-                _ => encoder.tokenizer.chunks_with(&pieces, cut)?,
-            });
+        for Joined { weight, blended } in mixture::mixture(text, emphasis) {
+            let chunks = blended
+                .into_iter()
+                .map(|it| Ok((it.share, self.chunks(&it.pieces, emphasis)?)))
+                .collect::<Result<Vec<_>>>()?;
+            mixture.push((weight, chunks));
         }
         let key = format!("{emphasis:?}:{clip_skip}:{text}");
         if let Some((_, known)) = self.encodings.iter().find(|(known, _)| *known == key) {
             return Ok(known.shallow_clone());
         }
-        // Two tokenizers may cut differently; the states lie side by side.
-        let count = chunks.iter().map(Vec::len).max().unwrap_or_default();
         let skip = clip_skip
             .max(self.family.least_clip_skip())
             .saturating_sub(1) as usize;
+        let mut encoded = self.encode_mixture(mixture, emphasis, skip)?;
+        if emphasis == Emphasis::Compel && encoded.pooled.is_some() {
+            // compel is told of the prompt as a whole what was typed, its signs and all.
+            let typed = self.chunks(&pieces(text, Emphasis::None), emphasis)?;
+            encoded.pooled = self.encode_chunks(typed, emphasis, skip)?.pooled;
+        }
+        if self.encodings.len() == ENCODINGS_KEPT {
+            self.encodings.pop_front();
+        }
+        self.encodings.push_back((key, encoded.shallow_clone()));
+        Ok(encoded)
+    }
+
+    /// The chunks of one text, for each text encoder.
+    fn chunks(&self, pieces: &[Piece], emphasis: Emphasis) -> Result<Chunks> {
+        let of = |encoder: &TextEncoder| {
+            let cut: Cut<'_> = &mut |text| self.embeddings.cut(text, emphasis);
+            match emphasis {
+                Emphasis::Comfyui => encoder.tokenizer.chunks_of_segments(pieces, cut),
+                _ => encoder.tokenizer.chunks_with(pieces, cut),
+            }
+        };
+        self.encoders.iter().map(of).collect()
+    }
+
+    /// Texts added up, and such sums one behind another; most prompts are one text.
+    fn encode_mixture(
+        &self,
+        mixture: Vec<(f64, Vec<(f64, Chunks)>)>,
+        emphasis: Emphasis,
+        skip: usize,
+    ) -> Result<Encoded> {
+        let mut all = Vec::new();
+        for (weight, blended) in mixture {
+            let mut encoded = Vec::new();
+            for (share, chunks) in blended {
+                encoded.push((share, self.encode_chunks(chunks, emphasis, skip)?));
+            }
+            all.push((weight, encoded));
+        }
+        match all.as_mut_slice() {
+            [(1.0, blended)] if blended.len() == 1 => {
+                if let Some((1.0, only)) = blended.pop() {
+                    return Ok(only);
+                }
+            }
+            _ => {}
+        }
+        let empty = self.encode_chunks(self.chunks(&[], emphasis)?, emphasis, skip)?;
+        let mut joined = Vec::new();
+        for (weight, blended) in &all {
+            joined.push(mixed(&empty.states, *weight, blended)?);
+        }
+        let first = all.first().and_then(|(_, blended)| blended.first());
+        Ok(Encoded {
+            states: Tensor::f_cat(&joined, 1)?,
+            pooled: first.and_then(|(_, encoded)| Some(encoded.pooled.as_ref()?.shallow_clone())),
+        })
+    }
+
+    /// One text.
+    fn encode_chunks(&self, chunks: Chunks, emphasis: Emphasis, skip: usize) -> Result<Encoded> {
+        // Two tokenizers may cut differently; the states lie side by side.
+        let count = chunks.iter().map(Vec::len).max().unwrap_or_default();
         let mut states = Vec::with_capacity(self.encoders.len());
         let mut pooled = None;
         for (encoder, mut chunks) in self.encoders.iter().zip(chunks) {
@@ -154,15 +220,10 @@ impl Conditioner {
             states.push(encoded.states);
             pooled = encoded.pooled.or(pooled);
         }
-        let encoded = Encoded {
+        Ok(Encoded {
             states: Tensor::f_cat(&states, -1)?,
             pooled,
-        };
-        if self.encodings.len() == ENCODINGS_KEPT {
-            self.encodings.pop_front();
-        }
-        self.encodings.push_back((key, encoded.shallow_clone()));
-        Ok(encoded)
+        })
     }
 
     /// As [`Self::encode`], of a negative prompt, which is zeros for some models where it is empty.
@@ -178,6 +239,34 @@ impl Conditioner {
         }
         Ok(encoded)
     }
+}
+
+/// Texts added up by their shares, shorter ones made longer by the empty prompt; the sum goes away from
+/// the empty prompt by its weight.
+fn mixed(empty: &Tensor, weight: f64, blended: &[(f64, Encoded)]) -> Result<Tensor> {
+    let length = |states: &Tensor| states.size().get(1).copied().unwrap_or_default();
+    let lengths = blended.iter().map(|(_, encoded)| length(&encoded.states));
+    let longest = lengths.max().unwrap_or_default();
+    let lengthened = |states: &Tensor| -> Result<Tensor> {
+        let missing = (longest - length(states)) / length(empty).max(1);
+        let mut all = vec![states];
+        all.extend((0..missing).map(|_| empty));
+        Ok(Tensor::f_cat(&all, 1)?)
+    };
+    let mut sum: Option<Tensor> = None;
+    for (share, encoded) in blended {
+        let part = lengthened(&encoded.states)? * *share;
+        sum = Some(match sum {
+            Some(sum) => sum + part,
+            None => part,
+        });
+    }
+    let nothing = lengthened(empty)?;
+    let sum = sum.unwrap_or_else(|| nothing.shallow_clone());
+    if weight == 1.0 {
+        return Ok(sum);
+    }
+    Ok(&nothing + (sum - &nothing) * weight)
 }
 
 impl TextEncoder {

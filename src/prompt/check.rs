@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::attention::{Token, tokens};
 use super::embeddings::{COMFY_PREFIX, EmbeddingNames, Stretch};
 use super::template::{self, Mark};
-use super::{compose, networks, schedule, whole_words};
+use super::{compel, compose, networks, schedule, whole_words};
 use crate::request::Emphasis;
 
 /// Beyond this a weight is a slip: `(at 12:30)`.
@@ -326,11 +326,33 @@ impl Reader<'_> {
                 "This ( is never closed; its weight is not read.",
             );
         }
-        for operator in [".swap(", ".blend(", ".and("] {
+        self.mixing(plain);
+    }
+
+    /// `.blend()`, `.and()` and `.swap()`.
+    fn mixing(&mut self, plain: &str) {
+        const SWAP: &str = ".swap(";
+        for (at, _) in plain.match_indices(SWAP) {
+            self.warn(
+                at..at + SWAP.len() - 1,
+                "The words before are drawn: Easel does not exchange them while drawing.",
+            );
+        }
+        let mixed = compel::mixed(plain);
+        if let Some(mixed) = &mixed {
+            let behind = mixed.operator.end..plain.trim_end().len();
+            self.paint(mixed.operator.clone(), SpanKind::Keyword);
+            if !behind.is_empty() {
+                self.warn(behind, "What stands behind this is not drawn.");
+            }
+            return;
+        }
+        for operator in [".blend(", ".and("] {
             if let Some(at) = plain.find(operator) {
-                let message =
-                    format!("Easel does not know compel's {operator}); it is read as words.");
-                self.warn(at..at + operator.len(), message);
+                let message = format!(
+                    "This is read as words: (\"a\", \"b\"){operator}1, 0.5) stands alone, with a weight for each prompt."
+                );
+                self.warn(at..at + operator.len() - 1, message);
             }
         }
     }
@@ -723,8 +745,23 @@ mod tests {
             [
                 ("AND", "AND is a word like".to_owned()),
                 ("(", "This ( is never cl".to_owned()),
-                (".swap(", "Easel does not kno".to_owned()),
+                (".swap", "The words before a".to_owned()),
             ]
         );
+        for (prompt, want) in [
+            ("(\"a\", \"b\").blend(1, 0.5)", vec![]),
+            (
+                "(\"a\", \"b\").blend(1)",
+                vec![(".blend", "This is read as wo")],
+            ),
+            ("x (\"a\", b).and()", vec![(".and", "This is read as wo")]),
+            ("(a, b).and() x ", vec![(" x", "What stands behind")]),
+        ] {
+            let want: Vec<(&str, String)> = want
+                .into_iter()
+                .map(|(at, it)| (at, it.to_owned()))
+                .collect();
+            assert_eq!(warned(prompt, Emphasis::Compel), want, "{prompt}");
+        }
     }
 }

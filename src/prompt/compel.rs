@@ -1,10 +1,16 @@
 //! compel's weights, which InvokeAI writes: `word++`, `word-`, `(two words)1.3`, `"two words"+`,
-//! `(x).attend(1.3)`. A `+` is 1.1, a `-` 0.9; nested weights multiply.
+//! `(x).attend(1.3)`. A `+` is 1.1, a `-` 0.9; nested weights multiply. `("a", "b").blend(1, 0.5)` adds
+//! prompts up, `("a", "b").and()` tells them one behind another. Of `a.swap(b)` only `a` counts, as in the
+//! conditioning that compel itself makes: the exchange is left to who draws.
 //!
-//! Source: compel 2.5.1 `prompt_parser.py` (`build_parser_syntax`, `flatten`). Not here: `.swap()`,
-//! `.blend()` and `.and()`, which are read as words.
+//! Source: compel 2.5.1 `prompt_parser.py` (`build_parser_syntax`, `flatten`), `compel.py`
+//! (`build_conditioning_tensor_for_conjunction`).
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Piece;
+use super::mixture::{Blended, Joined};
 use super::weigh::Weighed;
 
 /// Deeper brackets are words: bounds the recursion.
@@ -18,6 +24,29 @@ const SIGNS: &str = "()\",.+-=";
 type Fragments = Vec<(String, f64)>;
 
 pub(super) fn pieces(text: &str) -> Vec<Piece> {
+    fused(prompt(&spaced(text)))
+}
+
+/// With a blank behind each comma.
+pub(super) fn spaced(text: &str) -> Cow<'_, str> {
+    let mut spaced = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        spaced.push(letter);
+        if letter == ',' && letters.peek().is_some_and(|next| !next.is_whitespace()) {
+            spaced.push(' ');
+            // A comma behind a comma stands where a blank would.
+            spaced.extend(letters.next());
+        }
+    }
+    match spaced.len() == text.len() {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(spaced),
+    }
+}
+
+/// All of a prompt by itself.
+fn prompt(text: &str) -> Fragments {
     let mut fragments = Fragments::new();
     let mut rest = text.trim_start();
     while !rest.is_empty() {
@@ -25,6 +54,11 @@ pub(super) fn pieces(text: &str) -> Vec<Piece> {
         fragments.extend(read);
         rest = after.trim_start();
     }
+    fragments
+}
+
+/// Neighbours of one weight in one piece.
+fn fused(fragments: Fragments) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for (word, weight) in fragments {
         let word = word
@@ -45,36 +79,153 @@ pub(super) fn pieces(text: &str) -> Vec<Piece> {
     pieces
 }
 
-/// `(words)`, `"words"`, with or without a weight behind; `word++`, `target.attend(1.2)`.
-fn weighable(text: &str, depth: usize) -> Option<(Fragments, &str)> {
-    if let Some((fragments, rest)) = group(text, depth) {
-        return Some(weighted(fragments, rest, true).unwrap_or_else(|fragments| (fragments, rest)));
-    }
-    let (word, rest) = word(text)?;
-    weighted(vec![(word.to_owned(), 1.0)], rest, false).ok()
+/// Prompts that are mixed.
+pub(super) struct Mixed {
+    pub joined: Vec<Joined>,
+    /// From the point of `.and` or `.blend` to its bracket; bytes.
+    pub operator: Range<usize>,
 }
 
-/// The fragments with the weight that stands behind them; as they were, where there is none.
-fn weighted(
-    mut fragments: Fragments,
-    rest: &str,
-    is_group: bool,
-) -> Result<(Fragments, &str), Fragments> {
-    let factor = match rest.strip_prefix(".attend") {
-        Some(explicit) => explicit
-            .trim_start()
-            .strip_prefix('(')
-            .and_then(|inside| factor(inside.trim_start(), true))
-            .and_then(|(factor, rest)| Some((factor, rest.trim_start().strip_prefix(')')?))),
-        None => factor(rest, is_group),
+/// `("a", "b").and(1, 0.5)`, what stands behind does not count; `("a", "b").blend(1, 0.5)`, alone.
+pub(super) fn mixed(text: &str) -> Option<Mixed> {
+    let (targets, rest) = targets(text.trim_start().strip_prefix('(')?)?;
+    let rest = rest.trim_start();
+    let start = text.len() - rest.len();
+    let joins = rest
+        .strip_prefix(".and")
+        .or_else(|| rest.strip_prefix(".add"));
+    let options = joins.or_else(|| rest.strip_prefix(".blend"))?;
+    let (options, rest) = options.trim_start().strip_prefix('(')?.split_once(')')?;
+    let operator = start..text.len() - rest.len();
+    let mut options: Vec<&str> = options.split(',').map(str::trim).collect();
+    let normal = options.last() != Some(&"no_normalize") || joins.is_some();
+    if !normal || options == [""] {
+        options.pop();
+    }
+    let weights: Option<Vec<f64>> = options.into_iter().map(number).collect();
+    let weights = match weights? {
+        none if none.is_empty() => vec![1.0; targets.len()],
+        weights => weights,
     };
-    let Some((factor, rest)) = factor else {
-        return Err(fragments);
+    if weights.len() != targets.len() {
+        return None;
+    }
+    let weighted = targets.into_iter().zip(weights);
+    let joined = if joins.is_some() {
+        weighted
+            .filter(|(target, _)| !target.is_empty())
+            .map(|(target, weight)| Joined::plain(weight, fused(target)))
+            .collect()
+    } else {
+        let weighted: Vec<(Fragments, f64)> = weighted.collect();
+        let sum = match normal {
+            true => weighted.iter().map(|(_, weight)| weight).sum(),
+            false => 1.0,
+        };
+        let swaps = text.get(..start)?.contains(".swap(");
+        if swaps || sum == 0.0 || !rest.trim().is_empty() {
+            return None;
+        }
+        let blended = weighted.into_iter().map(|(target, weight)| Blended {
+            share: weight / sum,
+            pieces: fused(target),
+        });
+        vec![Joined {
+            weight: 1.0,
+            blended: blended.collect(),
+        }]
     };
-    fragments
-        .iter_mut()
-        .for_each(|(_, weight)| *weight *= factor);
-    Ok((fragments, rest))
+    (!joined.is_empty()).then_some(Mixed { joined, operator })
+}
+
+/// `"a", (b), c)`, and what stands behind the bracket.
+fn targets(text: &str) -> Option<(Vec<Fragments>, &str)> {
+    let mut targets = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start();
+        let (target, after) = target(rest, 0).or_else(|| {
+            let (quoted, rest) = quoted(rest)?;
+            Some((prompt(quoted), rest))
+        })?;
+        targets.push(target);
+        let after = after.trim_start();
+        match after.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => return Some((targets, after.strip_prefix(')')?)),
+        }
+    }
+}
+
+/// What an operator may stand behind.
+fn target(text: &str, depth: usize) -> Option<(Fragments, &str)> {
+    group(text, depth).or_else(|| {
+        let (word, rest) = word(text)?;
+        Some((vec![(word.to_owned(), 1.0)], rest))
+    })
+}
+
+/// `1`, `-0.5`, `.5`; nothing else that floats can be.
+fn number(text: &str) -> Option<f64> {
+    let plain = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || "+-.".contains(c));
+    text.parse().ok().filter(|_| plain)
+}
+
+/// What stands behind `.swap("c", s_end=0.3)`.
+fn swap_behind(text: &str, depth: usize) -> Option<&str> {
+    if depth >= MAX_DEPTH {
+        return None;
+    }
+    let inside = text.trim_start().strip_prefix(".swap")?;
+    let inside = inside.trim_start().strip_prefix('(')?;
+    // Exchanges inside of exchanges are tried two deep: bounds the time.
+    let (_, rest) = parts(inside, depth + MAX_DEPTH / 2, &[]);
+    let rest = match rest.strip_prefix(',') {
+        Some(options) => {
+            let is_option = |c: char| c.is_ascii_alphanumeric() || " _-=.,+".contains(c);
+            options.trim_start_matches(is_option)
+        }
+        None => rest,
+    };
+    rest.strip_prefix(')')
+}
+
+/// `(words)`, `"words"`, with or without a weight or an exchange behind; words only with one of them.
+fn weighable(text: &str, depth: usize) -> Option<(Fragments, &str)> {
+    let group = group(text, depth);
+    let is_group = group.is_some();
+    let (mut fragments, rest) = match group {
+        Some(group) => group,
+        None => {
+            let (word, rest) = word(text)?;
+            (vec![(word.to_owned(), 1.0)], rest)
+        }
+    };
+    if let Some((factor, rest)) = factor_behind(rest, is_group) {
+        fragments
+            .iter_mut()
+            .for_each(|(_, weight)| *weight *= factor);
+        return Some((fragments, rest));
+    }
+    if let Some(rest) = swap_behind(rest, depth) {
+        if fragments.is_empty() {
+            fragments.push((String::new(), 1.0));
+        }
+        return Some((fragments, rest));
+    }
+    is_group.then_some((fragments, rest))
+}
+
+/// `++`, behind a group also `1.2`; `.attend(1.2)`.
+fn factor_behind(text: &str, is_group: bool) -> Option<(f64, &str)> {
+    let Some(explicit) = text.strip_prefix(".attend") else {
+        return factor(text, is_group);
+    };
+    let inside = explicit.trim_start().strip_prefix('(')?;
+    let (factor, rest) = factor(inside.trim_start(), true)?;
+    Some((factor, rest.trim_start().strip_prefix(')')?))
 }
 
 /// `(x)`, `(x)1.3`, `(x)++` and `word++`, each behind those inside of it.
@@ -140,6 +291,16 @@ fn group(text: &str, depth: usize) -> Option<(Fragments, &str)> {
         let (fragments, rest) = fragments(inside, depth + 1);
         return Some((fragments, rest.strip_prefix(')')?));
     }
+    let (quoted, after) = quoted(text)?;
+    let (mut fragments, rest) = fragments(quoted, depth + 1);
+    if quoted.trim().is_empty() {
+        fragments.push((String::new(), 1.0));
+    }
+    rest.is_empty().then_some((fragments, after))
+}
+
+/// What stands in quotes, and what behind.
+fn quoted(text: &str) -> Option<(&str, &str)> {
     let inside = text.strip_prefix('"')?;
     let mut escaped = false;
     let end = inside.find(|c| {
@@ -147,23 +308,22 @@ fn group(text: &str, depth: usize) -> Option<(Fragments, &str)> {
         escaped = c == '\\';
         ends
     })?;
-    let quoted = inside.get(..end)?;
-    let (mut fragments, rest) = fragments(quoted, depth + 1);
-    if quoted.trim().is_empty() {
-        fragments.push((String::new(), 1.0));
-    }
-    rest.is_empty()
-        .then_some((fragments, inside.get(end + 1..)?))
+    Some((inside.get(..end)?, inside.get(end + 1..)?))
 }
 
 /// What stands in brackets, up to the first thing that may not.
 fn fragments(text: &str, depth: usize) -> (Fragments, &str) {
+    parts(text, depth, &[',', '.'])
+}
+
+/// The same where these signs are words.
+fn parts<'a>(text: &'a str, depth: usize, signs: &[char]) -> (Fragments, &'a str) {
     let mut fragments = Fragments::new();
     let mut rest = text.trim_start();
     loop {
         let read = weighable(rest, depth).or_else(|| {
             let (word, rest) = word(rest).or_else(|| {
-                let after = rest.strip_prefix([',', '.'])?;
+                let after = rest.strip_prefix(signs)?;
                 Some((rest.get(..1)?, after))
             })?;
             Some((vec![(word.to_owned(), 1.0)], rest))
@@ -206,6 +366,10 @@ mod tests {
     fn thousands_of_brackets_are_read_in_time() {
         let deep = format!("{}a{}", "(".repeat(5_000), ")".repeat(5_000));
         assert_eq!(pieces(&deep).len(), 1);
-        assert_eq!(pieces(&"(a ".repeat(5_000)).len(), 1);
+        for text in ["(a ", "(a.swap(", "a.swap( ", "(\"a", "(a)+ ", "\"(a"] {
+            let text = text.repeat(3_000);
+            assert!(!pieces(&text).is_empty());
+            assert!(mixed(&text).is_none());
+        }
     }
 }

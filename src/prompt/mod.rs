@@ -37,6 +37,7 @@ mod comfyui;
 mod compel;
 pub mod compose;
 pub mod embeddings;
+pub mod mixture;
 mod name;
 pub mod networks;
 mod python_random;

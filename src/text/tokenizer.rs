@@ -18,7 +18,7 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 use super::clip_vocabulary::{BEGIN, END, merges, tokens};
 use crate::error::{Error, Result};
 use crate::prompt::embeddings::{Cut, Stretch, words_only};
-use crate::prompt::{Piece, compose, pieces, schedule, template};
+use crate::prompt::{Piece, compose, mixture, schedule, template};
 use crate::request::Emphasis;
 
 /// How far back (in tokens) a chunk may end at a comma; A1111's default.
@@ -165,20 +165,25 @@ impl ClipTokenizer {
     }
 
     fn count_text(&self, text: &str, emphasis: Emphasis, cut: Cut<'_>) -> Result<usize> {
-        let mut tokens = 0;
-        for piece in pieces(text, emphasis) {
-            let Piece::Text { text, .. } = piece else {
-                continue;
-            };
-            for stretch in cut(&text) {
-                tokens += match stretch {
-                    Stretch::Words(words) => self.tokens(words)?.len(),
-                    Stretch::Vectors { count, .. } => count,
-                    Stretch::Nothing { .. } => 0,
+        let mut longest = 0;
+        let mixture = mixture::mixture(text, emphasis).into_iter();
+        for text in mixture.flat_map(|joined| joined.blended) {
+            let mut tokens = 0;
+            for piece in text.pieces {
+                let Piece::Text { text, .. } = piece else {
+                    continue;
                 };
+                for stretch in cut(&text) {
+                    tokens += match stretch {
+                        Stretch::Words(words) => self.tokens(words)?.len(),
+                        Stretch::Vectors { count, .. } => count,
+                        Stretch::Nothing { .. } => 0,
+                    };
+                }
             }
+            longest = longest.max(tokens);
         }
-        Ok(tokens)
+        Ok(longest)
     }
 
     /// The chunks of the pieces of a prompt; at least one.
@@ -497,6 +502,7 @@ fn around(bpe: BpeBuilder) -> std::result::Result<tokenizers::Tokenizer, tokeniz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::pieces;
 
     fn chunks(tokenizer: &ClipTokenizer, prompt: &str) -> Vec<Chunk> {
         tokenizer

@@ -1,6 +1,6 @@
 """Weighted prompts, and drawings whose prompts change or are several, for tests/parity_prompts.rs.
 
-Run from the repository's root; writes tests/reference/data/starter/prompts.safetensors from
+Run from the repository's root, with compel 2.5.1 installed, whose own results the mixed prompts are; writes tests/reference/data/starter/prompts.safetensors from
 weights/starter. Which tokens weigh what and which texts count at which call stands here by hand, so that
 the reference does not go through any parser; the formulas are those of AUTOMATIC1111 1.10
 (modules/sd_emphasis.py, modules/sd_samplers_cfg_denoiser.py), ComfyUI (comfy/sd1_clip.py) and compel 2.5.1
@@ -9,6 +9,7 @@ the reference does not go through any parser; the formulas are those of AUTOMATI
 import json
 import math
 import torch
+from compel import Compel
 from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import save_file
 
@@ -21,6 +22,13 @@ WEIGHTED = {
     "comfyui": ("a (red:1.4) star, ((3d) style:0.6)", [[("a ", 1.0), ("red", 1.4), (" star, ", 1.0), ("3d", 0.66), ("style", 0.6)]]),
     "compel": ("a (red)1.4 star, 3d-- (flat style)0.3", [[("a", 1.0), ("red", 1.4), ("star,", 1.0), ("3d", 0.81), ("flat style", 0.3)]]),
 }
+# Read and mixed by compel itself.
+MIXED = [
+    '("a red star", "a (cat)1.3, flat style").blend(1, 0.5)',
+    '("a cat, 3d style", "a dog--", (fish)).and(1, 0.6, -0.3)',
+    '("a cat", "' + "a dog 3d style " * 10 + '").blend(1.5, -0.4, no_normalize)',
+    "a (red cat).swap(dog) on a hill+",
+]
 # The texts of each part at each call of the network, as A1111 counts: `[a:b:4]` is b after the calls 0 to 4.
 DRAWN = {
     "edit": dict(prompt="a [cat:dog:0.5], 3d style", negative="", steps=8, guidance=4.0, sampler="euler",
@@ -117,12 +125,15 @@ def main():
     tensors = {}
     for way, (_, chunks) in WEIGHTED.items():
         tensors[f"{way}.states"] = torch.cat([encoder.weighted(way, pieces) for pieces in chunks], 1).contiguous()
+    compel = Compel(tokenizer=pipe.tokenizer, text_encoder=pipe.text_encoder, truncate_long_prompts=False)
+    for number, prompt in enumerate(MIXED):
+        tensors[f"mixed.{number}.states"] = compel(prompt).contiguous()
     for seed, (name, case) in enumerate(DRAWN.items()):
         case["seed"] = seed
         tensors[f"{name}.latents"] = draw(pipe, encoder, case).contiguous()
     cases = {name: {key: case.get(key) for key in ("prompt", "negative", "steps", "guidance", "rescale", "sampler", "seed")} for name, case in DRAWN.items()}
     prompts = {way: prompt for way, (prompt, _) in WEIGHTED.items()}
-    save_file(tensors, "tests/reference/data/starter/prompts.safetensors", metadata={"cases": json.dumps(cases), "weighted": json.dumps(prompts)})
+    save_file(tensors, "tests/reference/data/starter/prompts.safetensors", metadata={"cases": json.dumps(cases), "weighted": json.dumps(prompts), "mixed": json.dumps(MIXED)})
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ COMPEL = [
     "cat, dog++", "(cat).attend(1.2) x", "cat.attend(0.5)", "a (b, c. d)1.1 e.", "(a", "a) b", "\\(a\\) (b\\))1.2", "(x)+ y-", "((a)+ b)+", "()1.2 a", "a ()",
     "-5 +3", "a 1.5 b", "(cat)dog", "(cat) 1.5", "(a+ b)", "(a b-c)1.2", "\"\"++", "+", "a (+ b)", "(a=b)1.2",
 ]
+MIXTURES = [
+    '("a cat", "a dog").blend(1, 0.5)', '("a cat","a dog").and(1,0.5) rest', "(a, b).blend()", '("a cat++", "dog").add()', "a cat.swap(dog) x", 'a (red cat).swap("blue dog", s_end=0.3)',
+    "(cat).blend(1)", '("a (b", "c").and()', '( "a" , "b" ) .and ( 1 , 2 )', '("a","b").blend(2,-1,no_normalize)', 'x ("a","b").and()', "cat,dog++ ,,x", '("", "a").and()', "((), b).and(2, 3)",
+    '("a \\"q\\" b", c).and()', "(a b, c).and()", '("a, b. c","d").blend(1,1)', '("a++ b","d e-").blend(1,.5)', '("a","b").blend(1, 0.5,)', "a.swap(b c++) d", "a.swap() d", '"x y".swap(z)',
+    '("a.swap(b)","c").and()', "cat.swap(dog", '("a","b").blend(no_normalize)', '(("a","b").blend(1,1), "c").and()', '("a","b").blend(0,0)', '("(a b)1.4 c", (d)0.5).and(0.7)', '("one", "two", (three)).blend(.2, .3, .5)',
+    "(a b)1.2.swap(c) d++", '("a b"++, c).and()', '(cat, "dog on, a hill").add(1,-0.5)', '("a",).and()', "(a.b, c).and()",
+]
 TEMPLATES = [
     "{a|b|c}", "{ a | b }", "x {2$$a|b|c} y", "{1-2$$ and $$a|b|c}", "{0.5::a|2::b}", "{-2$$a|b|c}", "{2-$$a|b|c}", "__color__", "__a/animal__",
     "__animal__", "__a/*__", "__nope__ x", "{2$$__color__}", "{2$$, $$__a/*__}", "{|a}", "a | b {c|d}", "{2$$|$$a|b|c}", "{3$$a|b}", "{a{1|2}|b}",
@@ -106,8 +113,34 @@ def compel(prompts):
             parts = PromptParser().parse_conjunction(prompt).prompts
         except Exception:
             continue
-        if len(parts) == 1 and isinstance(parts[0], FlattenedPrompt):
+        if len(parts) == 1 and isinstance(parts[0], FlattenedPrompt) and not parts[0].wants_cross_attention_control:
             cases.append({"prompt": prompt, "pieces": [[piece.text, piece.weight] for piece in parts[0].children]})
+    return cases
+
+
+def compel_mixtures(prompts):
+    """Prompts joined, with weights, each of prompts blended, with shares; of a swap the words before it."""
+    from compel.prompt_parser import Blend, CrossAttentionControlSubstitute, PromptParser
+    def pieces(flat):
+        words = []
+        for part in flat.children:
+            words += part.original if isinstance(part, CrossAttentionControlSubstitute) else [part]
+        return [[piece.text, piece.weight] for piece in words]
+    cases = []
+    for prompt in prompts:
+        try:
+            read = PromptParser().parse_conjunction(prompt)
+        except Exception:
+            continue
+        joined = []
+        for part, weight in zip(read.prompts, read.weights):
+            shares = part.weights if isinstance(part, Blend) else [1.0]
+            total = sum(shares) if isinstance(part, Blend) and part.normalize_weights else 1.0
+            if total == 0:
+                break
+            joined.append([weight, [[share / total, pieces(flat)] for flat, share in zip(part.prompts if isinstance(part, Blend) else [part], shares)]])
+        else:
+            cases.append({"prompt": prompt, "joined": joined})
     return cases
 
 
@@ -220,6 +253,7 @@ def main():
         "a1111": a1111(FIXED + mixed(SIGNS, int(os.environ.get("CASES", 300)))),
         "comfyui": comfyui(COMFYUI + mixed(["a ", "(", ")", "(b", ":1.2)", "\\(", "\\)", ":", "c", "0.5"], 60)),
         "compel": compel(COMPEL + mixed(["a", "b ", "(", ")", "+", "-", "1.5", ")1.2", "\"", ", ", ". ", "(c d)", " "], 100)),
+        "compel_mixtures": compel_mixtures(MIXTURES),
         "lists": LISTS,
         "templates": templates(rng),
         "chunks": chunks(rng),

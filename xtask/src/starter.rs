@@ -9,7 +9,7 @@ use crate::shell::{self, Result, failed, say};
 use crate::system;
 
 /// What makes the references; CONTRIBUTING.md says why these versions.
-const ORACLE: [&str; 10] = [
+const ORACLE: [&str; 11] = [
     "torch==2.13.0",
     "diffusers==0.42.1",
     "transformers==5.23.0",
@@ -20,6 +20,7 @@ const ORACLE: [&str; 10] = [
     "lycoris-lora==4.1.3",
     "scipy",
     "torchsde",
+    "compel==2.5.1",
 ];
 /// Of which one file is used: without what the rest of it needs for training.
 const WITHOUT_ITS_OWN: &str = "k-diffusion==0.1.1.post1";
