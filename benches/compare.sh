@@ -33,9 +33,15 @@ cargo xtask setup
 cargo build --release --package easel
 cargo bench --quiet --no-run --bench peer
 # Easel's program sets this for itself (src/main.rs).
-peer() { GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 cargo bench --quiet --bench peer -- "$@" | grep '^{'; }
-theirs() { PYTHONPATH=${EASEL_OPENVINO:-} "$python" benches/diffusers_peer.py "$@" 2>/dev/null | grep '^{'; }
-# A side that fails has no cell; the others go on.
+peer() {
+    GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+        timeout 900 cargo bench --quiet --bench peer -- "$@" | grep '^{'
+}
+theirs() {
+    PYTHONPATH=${EASEL_OPENVINO:-} TORCHINDUCTOR_CACHE_DIR=$sd15/inductor \
+        timeout 900 "$python" benches/diffusers_peer.py "$@" 2>/dev/null | grep '^{'
+}
+# A side that fails, or takes a quarter of an hour, has no cell; the others go on.
 note() {
     who=$1
     work=$2
