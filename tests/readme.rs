@@ -1,5 +1,5 @@
 //! Holds the README to the program: every sampler, schedule, command and option is named there, and
-//! every option that is named exists.
+//! every option that is named exists. Holds the table of what is compared with diffusers to the tests.
 
 use std::collections::BTreeSet;
 
@@ -67,4 +67,19 @@ fn every_command_is_listed() {
             );
         }
     }
+}
+
+#[test]
+fn the_tests_that_the_references_table_names_exist() {
+    let table = include_str!("reference/README.md");
+    let rows = table.lines().filter(|line| line.starts_with('|'));
+    let names = rows.flat_map(|row| row.split('`').filter_map(|word| word.split_once("::")));
+    let mut count = 0;
+    for (file, test) in names {
+        let path = format!("{}/tests/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(text.contains(&format!("fn {test}(")), "{file}::{test}");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
 }
