@@ -315,7 +315,7 @@ fn add_on(kind: AddOnKind, name: &str) -> AddOn {
         size_bytes: 37_000_000,
         picture: (name == "pixel art").then(|| PathBuf::from("/models/pixel art.preview.png")),
         hash: None,
-        trained_as: None,
+        trained_as: (name == "pixel art").then(|| "pixels v2".to_owned()),
     }
 }
 
@@ -480,6 +480,17 @@ fn the_cursor_alone_opens_no_list() {
     assert!(!shows(&window, "pixel art"));
     press_key(&mut window, Key::Enter);
     assert_eq!(request(&window).prompt, "<lora:p\ni");
+}
+
+#[test]
+fn a_lora_is_known_in_any_case_and_by_the_name_that_it_was_trained_under() {
+    let (mut window, _script) = with_add_ons();
+    type_prompt(&mut window, "<lora:pixels v2:1><lora:Pixie:1>");
+    settle(&mut window);
+    assert!(!shows(&window, "No LoRA file"));
+    type_prompt(&mut window, "<lora:pixie2:1>");
+    settle(&mut window);
+    assert!(shows(&window, "No LoRA file"));
 }
 
 #[test]

@@ -257,6 +257,8 @@ pub struct TokenCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub loras: Vec<String>,
+    /// These, and what they were called when they were trained, which names them too.
+    pub all_of_loras: Vec<String>,
     pub embeddings: Vec<String>,
     /// The same with their files, as prompts are read.
     pub embedding_files: Arc<EmbeddingNames>,
@@ -341,7 +343,7 @@ impl Names {
     /// For the reading of prompts.
     fn known(&self) -> Known<'_> {
         Known {
-            loras: Some(&self.loras),
+            loras: Some(&self.all_of_loras),
             wildcards: self.wildcards.as_deref(),
             embeddings: Some(&self.embedding_files),
         }
@@ -520,8 +522,11 @@ impl State {
         };
         let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
         let files = embeddings.map(|it| it.path.clone()).collect();
+        let loras = named(AddOnKind::Lora);
+        let trained = add_ons.iter().filter_map(|it| it.trained_as.clone());
         self.names = Arc::new(Names {
-            loras: named(AddOnKind::Lora),
+            all_of_loras: loras.iter().cloned().chain(trained).collect(),
+            loras,
             embeddings: named(AddOnKind::Embedding),
             embedding_files: Arc::new(EmbeddingNames::new(files)),
             wildcards: Some(named(AddOnKind::Wildcard)),

@@ -17,7 +17,7 @@ const STRONGEST: f64 = 5.0;
 /// The names that there are; `None`: it is not known yet, and nothing is said of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
-    /// As prompts name them: file names without their ending.
+    /// As prompts name them: file names without their ending, and what else the files are called.
     pub loras: Option<&'a [String]>,
     /// `colours`, `animals/birds`.
     pub wildcards: Option<&'a [String]>,

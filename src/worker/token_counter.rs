@@ -7,13 +7,17 @@ use super::message::TokensAsked;
 use super::{WorkerConfig, starter_folder};
 use crate::error::Result;
 use crate::families::{ClipTokenizer, ModelFiles, embedding_vectors};
+use crate::files::Print;
 use crate::prompt::embeddings::Cut;
 
 /// Counts with the tokenizer of one model, kept between questions.
 #[derive(Default)]
 pub(super) struct TokenCounter {
-    of: Option<(Option<PathBuf>, Counted)>,
+    of: Option<(CountedModel, Counted)>,
 }
+
+/// A model, and how its files were.
+type CountedModel = (Option<PathBuf>, Option<Print>);
 
 struct Counted {
     files: ModelFiles,
@@ -23,16 +27,18 @@ struct Counted {
 impl TokenCounter {
     /// Errors: the model or its tokenizer cannot be read; drawing with it says the same.
     pub fn count(&mut self, config: &WorkerConfig, asked: &TokensAsked) -> Result<usize> {
+        let starter = || starter_folder(&config.weights);
+        let path = asked.model.clone().unwrap_or_else(starter);
+        let model = (asked.model.clone(), Print::of(&path).ok());
         let known = match self.of.take() {
-            Some((path, known)) if path == asked.model => known,
+            Some((before, known)) if before == model => known,
             _ => {
-                let starter = || starter_folder(&config.weights);
-                let files = ModelFiles::open(&asked.model.clone().unwrap_or_else(starter))?;
+                let files = ModelFiles::open(&path)?;
                 let tokenizer = files.tokenizer()?;
                 Counted { files, tokenizer }
             }
         };
-        let (_, Counted { files, tokenizer }) = self.of.insert((asked.model.clone(), known));
+        let (_, Counted { files, tokenizer }) = self.of.insert((model, known));
         let (names, emphasis) = (&asked.embeddings, asked.emphasis);
         let mut vectors = |number: usize| {
             let path = names.files().get(number)?;

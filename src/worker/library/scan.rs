@@ -41,6 +41,8 @@ pub(super) struct Found {
 #[derive(Default)]
 pub(super) struct Scanner {
     known: Known<Option<Item>>,
+    /// Around models that were named alone, where only add-ons are looked for.
+    around: Known<Typed>,
 }
 
 /// What a file or folder came to for the lists.
@@ -59,18 +61,27 @@ impl Scanner {
     pub fn scan(&mut self, given: &[PathBuf], stop: &dyn Fn() -> bool) -> Found {
         let mut look = Look {
             known: &mut self.known,
+            around: &mut self.around,
             seen: BTreeSet::new(),
+            seen_around: BTreeSet::new(),
             pictures: BTreeMap::new(),
             stop,
         };
-        Walk::new(stop).places(given, &mut |met| match met {
+        let mut walk = Walk::new(stop);
+        walk.places(given, &mut |met| match met {
             Met::Model(folder) => look.model_folder(folder),
-            Met::Folder(folder, names) => look.folder(folder, names),
+            Met::Folder(folder, names) => look.folder(folder, names, Look::file),
             Met::File(file) => look.listed_file(file),
         });
+        walk.around(given, &mut |met| {
+            if let Met::Folder(folder, names) = met {
+                look.folder(folder, names, Look::file_around);
+            }
+        });
         let mut found = look.found();
-        let seen = look.seen;
+        let (seen, seen_around) = (look.seen, look.seen_around);
         self.known.retain(|path| seen.contains(path));
+        self.around.retain(|path| seen_around.contains(path));
         // Without a chosen folder none can be missing.
         let wildcards = WildcardFiles::find(None, given).unwrap_or_default();
         found.add_ons.extend(wildcards.add_ons());
@@ -80,22 +91,24 @@ impl Scanner {
 
 struct Look<'a> {
     known: &'a mut Known<Option<Item>>,
+    around: &'a mut Known<Typed>,
     /// Files and models that are there.
     seen: BTreeSet<PathBuf>,
+    seen_around: BTreeSet<PathBuf>,
     /// By the file or folder that it belongs to.
     pictures: BTreeMap<PathBuf, PathBuf>,
     stop: &'a dyn Fn() -> bool,
 }
 
 impl Look<'_> {
-    fn folder(&mut self, folder: &Path, names: &Names) {
+    fn folder(&mut self, folder: &Path, names: &Names, file: fn(&mut Self, &Path)) {
         for name in names.files.iter().chain(&names.folders) {
             self.picture(&folder.join(name), &names.files);
         }
         let files = names.files.iter().map(|name| folder.join(name));
         files
             .filter(|path| may_hold_tensors(path))
-            .for_each(|path| self.file(&path));
+            .for_each(|path| file(self, &path));
     }
 
     /// A file that a person named alone: its neighbours are looked at for its picture only.
@@ -124,15 +137,23 @@ impl Look<'_> {
     }
 
     fn file(&mut self, path: &Path) {
-        let Ok(metadata) = std::fs::metadata(path) else {
+        let Ok(print) = Print::of(path) else {
             return;
         };
-        let print = Print::of_file(&metadata);
         self.remember(path, print, || match Typed::of(path, print) {
             Typed::AddOn(add_on) => Some(Item::AddOn(add_on)),
             Typed::Checkpoint => model(path),
             Typed::Other | Typed::Unknown => None,
         });
+    }
+
+    fn file_around(&mut self, path: &Path) {
+        if let Ok(print) = Print::of(path)
+            && !(self.stop)()
+        {
+            self.around.of(path, print, || Typed::of(path, print));
+            self.seen_around.insert(path.to_path_buf());
+        }
     }
 
     fn model_folder(&mut self, folder: &Path) {
@@ -148,6 +169,13 @@ impl Look<'_> {
         }
     }
 
+    fn with_picture(&self, add_on: &AddOn) -> AddOn {
+        AddOn {
+            picture: self.pictures.get(&add_on.path).cloned(),
+            ..add_on.clone()
+        }
+    }
+
     fn found(&self) -> Found {
         let mut found = Found::default();
         for path in &self.seen {
@@ -158,11 +186,13 @@ impl Look<'_> {
                     let picture = self.pictures.get(path).cloned();
                     found.models.push(ModelCard { picture, ..card });
                 }
-                Some(Some(Item::AddOn(add_on))) => found.add_ons.push(AddOn {
-                    picture: self.pictures.get(&add_on.path).cloned(),
-                    ..add_on.clone()
-                }),
+                Some(Some(Item::AddOn(add_on))) => found.add_ons.push(self.with_picture(add_on)),
                 Some(None) | None => {}
+            }
+        }
+        for path in &self.seen_around {
+            if let Some(Typed::AddOn(add_on)) = self.around.get(path) {
+                found.add_ons.push(self.with_picture(add_on));
             }
         }
         found
@@ -308,6 +338,17 @@ mod tests {
         );
         let alone = scanner.scan(&[place("d.safetensors")], GOES_ON);
         assert_eq!(pictures(alone), [Some(place("d.webp"))]);
+        // What lies around it is for drawing with it, models aside.
+        file_of(
+            &place("Lora/e.safetensors"),
+            &[("lora_unet_x.lora_down.weight", &[4, 8])],
+        );
+        std::fs::write(place("Lora/e.png"), "").unwrap();
+        let around = scanner.scan(&[place("d.safetensors")], GOES_ON);
+        assert_eq!(names(&around), (vec!["d"], vec![(AddOnKind::Lora, "e")]));
+        assert_eq!(around.add_ons[0].picture, Some(place("Lora/e.png")));
+        let all = scanner.scan(&[root.path().to_path_buf()], GOES_ON);
+        assert_eq!(names(&all).0, ["a.b", "c", "d", "e"]);
     }
 
     #[test]

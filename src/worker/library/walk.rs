@@ -38,6 +38,9 @@ const ENDINGS: [&str; 8] = [
     "pkl",
 ];
 
+/// What lies in the folder of a whole model.
+const WHOLE_MODEL: &str = "model_index.json";
+
 /// What is come across.
 pub(in crate::worker) enum Met<'a> {
     /// A whole model in diffusers' layout; what lies in it is its own.
@@ -81,6 +84,16 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Through the folders of models that a person named alone, as drawing with them looks there.
+    pub fn around(&mut self, given: &[PathBuf], met: &mut dyn FnMut(Met<'_>)) {
+        let is_file = |path: &Path| may_hold_tensors(path) && path.is_file();
+        let alone = |path: &Path| is_file(path) || path.join(WHOLE_MODEL).is_file();
+        let alone = given.iter().filter(|path| alone(path));
+        for folder in alone.filter_map(|path| path.parent()) {
+            self.beside(folder, met);
+        }
+    }
+
     /// Through the folder that a model lies in, and what lies beside that.
     pub fn beside(&mut self, folder: &Path, met: &mut dyn FnMut(Met<'_>)) {
         for place in places(&[folder.to_path_buf()]) {
@@ -94,7 +107,7 @@ impl<'a> Walk<'a> {
         if (self.stop)() || self.seen.len() >= MAX_FOLDERS {
             return;
         }
-        if folder.join("model_index.json").is_file() {
+        if folder.join(WHOLE_MODEL).is_file() {
             return met(Met::Model(folder));
         }
         let Ok(real) = folder.canonicalize() else {
@@ -155,8 +168,8 @@ pub(super) fn may_hold_tensors(path: &Path) -> bool {
     ending.is_some_and(|ending| ENDINGS.iter().any(|it| ending.eq_ignore_ascii_case(it)))
 }
 
-/// The files that may hold tensors, whole models aside, in and below the model folders and in the
-/// folder `beside` that a model lies in.
+/// The files that may hold tensors, whole models aside, in and below the model folders, around models
+/// that were named alone, and in the folder `beside` that a model lies in.
 pub(in crate::worker) fn files_of_tensors(
     model_folders: &[PathBuf],
     beside: Option<&Path>,
@@ -175,6 +188,7 @@ pub(in crate::worker) fn files_of_tensors(
     };
     let mut walk = Walk::new(stop);
     walk.places(model_folders, &mut met);
+    walk.around(model_folders, &mut met);
     if let Some(folder) = beside {
         walk.beside(folder, &mut met);
     }
@@ -247,6 +261,32 @@ mod tests {
                 "webui/models/Stable-diffusion/model.ckpt",
                 "webui/models/VAE-taesd/taesd_decoder.pth",
             ]
+        );
+    }
+
+    #[test]
+    fn around_a_model_that_is_named_alone_is_looked_as_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        touch(
+            root.path(),
+            &[
+                "home/model.ckpt",
+                "home/Lora/x.pt",
+                "home/a/b/c/x.pt",
+                "other/whole/model_index.json",
+                "other/y.pt",
+                "lists/extra_model_paths.yaml",
+                "lists/models/Lora/z.pt",
+            ],
+        );
+        let given = [
+            "home/model.ckpt",
+            "other/whole",
+            "lists/extra_model_paths.yaml",
+        ];
+        assert_eq!(
+            found(root.path(), &given, None),
+            ["home/Lora/x.pt", "home/model.ckpt", "other/y.pt"]
         );
     }
 
