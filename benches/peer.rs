@@ -72,7 +72,7 @@ fn unet(side: i64) -> Result<()> {
     let unet = common::sd15_unet()?;
     let value = common::call_unet(&unet, side)?;
     let mean = value.abs().mean(None).double_value(&[]);
-    let seconds = timed(3, || common::call_unet(&unet, side).map(drop))?;
+    let seconds = timed(rounds(side), || common::call_unet(&unet, side).map(drop))?;
     report(seconds, Some(mean), peak_mb("self"));
     Ok(())
 }
@@ -104,7 +104,7 @@ fn unet_xl(folder: &Path) -> Result<()> {
         unet.forward(&latents, 500.0, conditioning)
     };
     let mean = call()?.abs().mean(None).double_value(&[]);
-    let seconds = timed(1, || call().map(drop))?;
+    let seconds = timed(rounds(1024), || call().map(drop))?;
     report(seconds, Some(mean), peak_mb("self"));
     Ok(())
 }
@@ -115,7 +115,7 @@ fn vae(side: i64) -> Result<()> {
         .abs()
         .mean(None)
         .double_value(&[]);
-    let seconds = timed(3, || common::decode(&vae, side).map(drop))?;
+    let seconds = timed(rounds(side), || common::decode(&vae, side).map(drop))?;
     report(seconds, Some(mean), peak_mb("self"));
     Ok(())
 }
@@ -284,6 +284,11 @@ impl Screen {
 fn stop(program: &mut Child) {
     let _ = program.kill();
     let _ = program.wait();
+}
+
+/// Large pictures take their time.
+fn rounds(side: i64) -> usize {
+    if side > 512 { 1 } else { 3 }
 }
 
 /// Median seconds of a piece of work that was done once before.
