@@ -17,6 +17,7 @@ use app_support::{
     Window, ball, button, generate, harness, picture_settings, ready, root, saved_path, settings,
     setup, shows, type_prompt,
 };
+use easel::app::dialogs::Question;
 use easel::app::state::View;
 use easel::request::{
     AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, ModelCard, PictureSettings,
@@ -679,4 +680,96 @@ fn sdxl_has_a_refiner_that_draws_the_last_steps() {
     );
     button(&mut window, "Reset refiner");
     assert_eq!(request(&window).refiner, None);
+}
+
+#[test]
+fn sdxl_is_told_of_sizes_and_its_refiner_of_beauty_and_nobody_else() {
+    let mut options = settings();
+    options.layout.advanced_open = true;
+    let (mut window, script) = harness([1280.0, 1400.0], setup(options));
+    script.ready();
+    window.run();
+    assert!(!shows(&window, "Original"));
+    let model = |name: &str, family: &str| ModelCard {
+        path: Some(PathBuf::from(format!("/models/{name}"))),
+        name: name.to_owned(),
+        family: family.to_owned(),
+        ..app_support::big_card()
+    };
+    script.say(Event::ModelsChanged(vec![
+        model("base", "Stable Diffusion XL"),
+        model("finisher", "Stable Diffusion XL refiner"),
+    ]));
+    window.run();
+    button(&mut window, "Model: Starter");
+    window.get_by_label_contains("base").click();
+    window.run();
+    for (label, value) in [
+        ("Original width", 600.0),
+        ("Cropped at the top", 64.0),
+        ("Target height", 768.0),
+    ] {
+        window
+            .get_by_role_and_label(Role::SpinButton, label)
+            .set_value_accesskit(value);
+        window.run();
+    }
+    assert!(!shows(&window, "Score"), "no refiner draws");
+    button(&mut window, "Refiner");
+    window.get_by_label_contains("finisher").click();
+    window.run();
+    slide(&mut window, "Score", 7.5);
+    let hints = generate(&mut window, &script).request.hints;
+    assert_eq!(hints.original_size.map(|[width, _]| width), Some(600));
+    assert_eq!(hints.crop, Some([0, 64]));
+    assert_eq!(hints.target_size.map(|[_, height]| height), Some(768));
+    assert_eq!(hints.aesthetic_score, Some(7.5));
+    for label in [
+        "Reset original",
+        "Reset cropped",
+        "Reset target",
+        "Reset score",
+    ] {
+        button(&mut window, label);
+    }
+    assert!(request(&window).hints.is_usual());
+}
+
+#[test]
+fn a_unet_and_a_folder_of_wildcards_are_chosen_and_given_up() {
+    let mut options = settings();
+    options.layout.advanced_open = true;
+    let unet = PathBuf::from("/unets/flat.gguf");
+    let lists = PathBuf::from("/lists");
+    let (given, folder) = (unet.clone(), lists.clone());
+    let mut asked = setup(options);
+    asked.ask = Box::new(move |question, reply| {
+        let path = match question {
+            Question::Unet => given.clone(),
+            Question::Wildcards => folder.clone(),
+            other => panic!("{other:?}"),
+        };
+        reply.give(question, path);
+    });
+    let (mut window, script) = harness([1280.0, 1400.0], asked);
+    script.ready();
+    window.run();
+    button(&mut window, "UNet");
+    button(&mut window, "Choose a UNet file…");
+    window.run();
+    let job = generate(&mut window, &script);
+    assert_eq!(job.request.unet, Some(unet));
+    button(&mut window, "Reset unet");
+    assert_eq!(request(&window).unet, None);
+    script.files();
+    button(&mut window, "Settings");
+    button(&mut window, "Choose a folder of wildcards");
+    window.run();
+    assert_eq!(request(&window).wildcards, Some(lists.clone()));
+    let searched = script.files().into_iter().any(|command| {
+        matches!(command, FileCommand::FindModels { wildcards, .. } if wildcards.as_ref() == Some(&lists))
+    });
+    assert!(searched, "its lists are completed");
+    button(&mut window, "None");
+    assert_eq!(request(&window).wildcards, None);
 }

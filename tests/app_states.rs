@@ -52,7 +52,7 @@ fn what_is_asked_of_the_worker_at_the_start() {
     let (_window, script) = ready();
     let files = script.files();
     assert!(files.iter().any(
-        |command| matches!(command, FileCommand::FindModels { folders } if folders.is_empty())
+        |command| matches!(command, FileCommand::FindModels { folders, .. } if folders.is_empty())
     ));
     assert!(files.iter().any(
         |command| matches!(command, FileCommand::ListHistory { root: listed } if *listed == root())
@@ -433,7 +433,7 @@ fn without_a_model_the_window_says_what_one_is_and_opens_one() {
     window.run();
     let files = script.files();
     let photo = PathBuf::from("/models/photo");
-    assert!(files.iter().any(|command| matches!(command, FileCommand::FindModels { folders } if *folders == [photo.clone()])));
+    assert!(files.iter().any(|command| matches!(command, FileCommand::FindModels { folders, .. } if *folders == [photo.clone()])));
     script.say(Event::ModelsFound(vec![big_card()]));
     window.run();
     assert_eq!(window.state().state().settings.request.model, Some(photo));
@@ -763,7 +763,7 @@ fn a_dropped_picture_offers_its_settings_and_a_dropped_model_to_open_it() {
     drop_file(&mut window, &PathBuf::from("/models/photo"));
     button(&mut window, "Open the model");
     assert!(script.files().iter().any(
-        |command| matches!(command, FileCommand::FindModels { folders } if folders.len() == 1)
+        |command| matches!(command, FileCommand::FindModels { folders, .. } if folders.len() == 1)
     ));
     script.say(Event::ModelsFound(vec![card()]));
     window.run();

@@ -598,7 +598,10 @@ fn models_are_found_in_folders_and_the_one_that_ships_comes_first() {
     let worker = worker();
     let folders = vec![folder.path().to_path_buf(), folder.path().join("missing")];
     worker
-        .send_file(FileCommand::FindModels { folders })
+        .send_file(FileCommand::FindModels {
+            folders,
+            wildcards: None,
+        })
         .unwrap();
     assert!(matches!(next(&worker), Event::AddOnsFound(found) if found.is_empty()));
     let Event::ModelsFound(cards) = next(&worker) else {
@@ -622,7 +625,10 @@ fn a_model_that_comes_later_is_told_of_and_hashed_in_the_background() {
     .unwrap();
     let folders = vec![folder.path().to_path_buf()];
     worker
-        .send_file(FileCommand::FindModels { folders })
+        .send_file(FileCommand::FindModels {
+            folders,
+            wildcards: None,
+        })
         .unwrap();
     next(&worker);
     assert!(matches!(next(&worker), Event::ModelsFound(cards) if cards.len() == 1));

@@ -74,6 +74,8 @@ pub enum UiCommand {
     ChooseModelFile,
     ChooseVae,
     ChooseRefiner,
+    ChooseUnet,
+    ChooseWildcards,
     ChoosePicturesFolder,
     ToggleHistory,
     ToggleControls,
@@ -245,6 +247,18 @@ pub const COMMANDS: &[CommandInfo] = &[
         UiCommand::ChooseRefiner,
         "Choose a refiner file…",
         "Draw the last steps with a checkpoint in one file: .safetensors or .ckpt",
+        None,
+    ),
+    row(
+        UiCommand::ChooseUnet,
+        "Choose a UNet file…",
+        "Draw with a UNet in a file of its own: .safetensors or .gguf",
+        None,
+    ),
+    row(
+        UiCommand::ChooseWildcards,
+        "Choose a folder of wildcards…",
+        "Choose where the lists lie that __name__ in a prompt draws from",
         None,
     ),
     row(

@@ -19,6 +19,8 @@ pub enum Question {
     ModelFile,
     Vae,
     Refiner,
+    Unet,
+    Wildcards,
     PicturesFolder,
     /// Where to, and under which name.
     SaveAs(Arc<Picture>),
@@ -97,6 +99,16 @@ fn show(question: &Question) -> Option<PathBuf> {
             .set_title("Choose a refiner")
             .add_filter("Models", &["safetensors", "ckpt"])
             .pick_file(),
+        Question::Unet => dialog
+            .set_title("Choose a UNet")
+            .add_filter(
+                "UNets",
+                &["safetensors", "sft", "gguf", "ckpt", "pt", "bin"],
+            )
+            .pick_file(),
+        Question::Wildcards => dialog
+            .set_title("Where the lists of __names__ lie")
+            .pick_folder(),
         Question::PicturesFolder => dialog.set_title("Where finished pictures go").pick_folder(),
         Question::SaveAs(picture) => dialog
             .set_title("Save the picture as")

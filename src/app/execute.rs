@@ -72,6 +72,8 @@ impl App {
             UiCommand::ChooseModelFile => self.question(ctx, Question::ModelFile),
             UiCommand::ChooseVae => self.question(ctx, Question::Vae),
             UiCommand::ChooseRefiner => self.question(ctx, Question::Refiner),
+            UiCommand::ChooseUnet => self.question(ctx, Question::Unet),
+            UiCommand::ChooseWildcards => self.question(ctx, Question::Wildcards),
             UiCommand::ChoosePicturesFolder => self.question(ctx, Question::PicturesFolder),
             UiCommand::ToggleHistory => self.toggle_history(ctx),
             UiCommand::ToggleControls => self.state.drawer_open = !self.state.drawer_open,
@@ -250,7 +252,9 @@ impl App {
 
     pub(super) fn find_models(&mut self) {
         let folders = self.state.settings.model_folders.clone();
-        self.send_file(FileCommand::FindModels { folders });
+        let wildcards = self.state.settings.request.wildcards.clone();
+        self.searched_wildcards.clone_from(&wildcards);
+        self.send_file(FileCommand::FindModels { folders, wildcards });
     }
 
     pub(super) fn load_model(&mut self, wanted: ModelChoice) {
@@ -371,6 +375,8 @@ impl App {
         };
         GenerationRequest {
             model: model.clone(),
+            // A setting, which no picture has.
+            wildcards: now.wildcards.clone(),
             device: now.device,
             dtype: now.dtype,
             arithmetic: now.arithmetic,

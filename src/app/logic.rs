@@ -344,6 +344,8 @@ impl App {
                 let start = RefinerChoice::START;
                 self.state.settings.request.refiner = Some(RefinerChoice { path, start });
             }
+            Question::Unet => self.state.settings.request.unet = Some(path),
+            Question::Wildcards => self.state.settings.request.wildcards = Some(path),
             Question::PicturesFolder => self.choose_pictures_folder(path),
             Question::SaveAs(picture) => {
                 self.send_file(FileCommand::SaveAs { picture, to: path });
@@ -400,6 +402,9 @@ impl App {
         if self.listed_root.as_ref() != Some(&root) {
             self.send_file(FileCommand::ListHistory { root: root.clone() });
             self.listed_root = Some(root);
+        }
+        if self.searched_wildcards != self.state.settings.request.wildcards {
+            self.find_models();
         }
         let asked = self.state.tokens_asked();
         let tokens = &mut self.state.tokens;

@@ -68,6 +68,8 @@ pub struct App {
     escaped_at: Option<f64>,
     asked_model: Option<ModelChoice>,
     listed_root: Option<PathBuf>,
+    /// The folder of lists that was looked through.
+    searched_wildcards: Option<PathBuf>,
     applied: Option<Look>,
     undo: Undo,
     /// The window had the keyboard in the last frame.
@@ -171,6 +173,7 @@ impl App {
             escaped_at: None,
             asked_model: None,
             listed_root: None,
+            searched_wildcards: None,
             applied: None,
             undo: Undo::default(),
             focused: true,

@@ -20,7 +20,10 @@ pub fn models(
     handle: &Handle,
     to: &mut Streams<'_>,
 ) -> Result<()> {
-    handle.send_file(FileCommand::FindModels { folders })?;
+    handle.send_file(FileCommand::FindModels {
+        folders,
+        wildcards: None,
+    })?;
     loop {
         match handle.events().recv().map_err(|_| worker_is_gone())? {
             Event::ModelsFound(cards) => {

@@ -47,7 +47,10 @@ pub(super) fn read(image: &Path) -> Result<Recipe> {
 }
 
 fn look_up(recipe: &mut Recipe, folders: Vec<PathBuf>, handle: &Handle) -> Result<()> {
-    handle.send_file(FileCommand::FindModels { folders })?;
+    handle.send_file(FileCommand::FindModels {
+        folders,
+        wildcards: None,
+    })?;
     let mut add_ons = Vec::new();
     loop {
         match handle.events().recv().map_err(|_| worker_is_gone())? {

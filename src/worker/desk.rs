@@ -9,6 +9,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use super::WorkerConfig;
 use super::handle::Ends;
+use super::library::Search;
 use super::message::{Event, FileCommand, OpenedPicture, Picture};
 use super::token_counter::TokenCounter;
 use super::watch::{LOOK_EVERY, Watched};
@@ -18,7 +19,7 @@ use crate::output;
 use crate::request::{PictureFormat, SaveTarget};
 
 /// Works until the handle is dropped; what a person asked to be written then is still written.
-pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Vec<PathBuf>>) {
+pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Search>) {
     let mut desk = Desk {
         searches,
         counter: TokenCounter::default(),
@@ -51,7 +52,7 @@ pub(super) fn run(config: &WorkerConfig, ends: &Ends, searches: &Sender<Vec<Path
 /// What the thread keeps between commands.
 struct Desk<'a> {
     /// To the library thread, which looks for models.
-    searches: &'a Sender<Vec<PathBuf>>,
+    searches: &'a Sender<Search>,
     counter: TokenCounter,
     /// The history that was asked for last.
     library: Option<Watched>,
@@ -98,9 +99,9 @@ fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> O
                 tokens: tokens.inspect_err(|error| log::warn!("{error}")).ok(),
             }
         }
-        FileCommand::FindModels { folders } => {
+        FileCommand::FindModels { folders, wildcards } => {
             // The library thread answers; where it is gone, nobody can.
-            let _ = desk.searches.send(folders);
+            let _ = desk.searches.send(Search { folders, wildcards });
             return None;
         }
         FileCommand::ListHistory { root } => or_failed(Watched::list(root).map(|library| {

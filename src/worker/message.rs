@@ -88,7 +88,11 @@ pub struct LayerTime {
 pub enum FileCommand {
     /// Look for models in these folders, beside the one that ships, now and from now on: an own thread
     /// answers.
-    FindModels { folders: Vec<PathBuf> },
+    FindModels {
+        folders: Vec<PathBuf>,
+        /// A folder of lists for prompts, where one is chosen.
+        wildcards: Option<PathBuf>,
+    },
     /// List the saved pictures under this folder, newest first.
     ListHistory { root: PathBuf },
     /// Read a picture scaled down to fit `size_px`, for the history.

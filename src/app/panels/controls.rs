@@ -4,9 +4,9 @@ use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
 
 use super::fine::tuning_ui;
 use super::loras::loras_ui;
-use super::models::{refiner_ui, vae_ui};
+use super::models::{refiner_ui, unet_ui, vae_ui};
 use super::prompt::prompt_ui;
-use super::{fine, noise};
+use super::{fine, noise, xl};
 use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{State, size_presets};
 use crate::app::textures::Textures;
@@ -265,7 +265,10 @@ fn sampler_ui(ui: &mut Ui, state: &mut State) {
 /// What few people need: the model's parts, guidance beyond its scale, noise beyond its seed.
 fn advanced_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
     let request = &state.settings.request;
-    let inside = match fine::changed_rows(request) + noise::changed_rows(request) {
+    let inside = match fine::changed_rows(request)
+        + noise::changed_rows(request)
+        + xl::changed_rows(request)
+    {
         0 => String::new(),
         changed => format!("{changed} changed"),
     };
@@ -273,8 +276,10 @@ fn advanced_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions:
     if !told_fold(ui, open, "Advanced", &inside) {
         return;
     }
+    unet_ui(ui, state, textures, actions);
     vae_ui(ui, state, textures, actions);
     refiner_ui(ui, state, textures, actions);
+    xl::hints_ui(ui, state);
     let request = &mut state.settings.request;
     fine::model_rows_ui(ui, request);
     fine::emphasis_ui(ui, request);

@@ -101,6 +101,7 @@ fn sigma_ui(ui: &mut Ui, info: &KnobInfo, place: &mut Option<f64>) {
 /// How many of the rows below hold something that somebody said.
 pub fn changed_rows(request: &GenerationRequest) -> usize {
     [
+        request.unet.is_some(),
         request.vae.is_some(),
         request.refiner.is_some(),
         request.clip_skip.is_some(),

@@ -18,3 +18,4 @@ pub mod settings_window;
 pub mod toast;
 pub mod top_bar;
 pub mod welcome;
+pub mod xl;

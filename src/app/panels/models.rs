@@ -14,7 +14,7 @@ use crate::app::{icons, theme};
 use crate::request::{AddOn, AddOnKind, ModelCard, RefinerChoice};
 
 /// How the names of SDXL's families begin.
-const XL: &str = "Stable Diffusion XL";
+pub const XL: &str = "Stable Diffusion XL";
 
 /// Opens the model menu from elsewhere.
 pub fn model_menu_id() -> Id {
@@ -92,6 +92,30 @@ pub fn size_text(bytes: u64) -> String {
         format!("{:.1} GB", megabytes / 1000.0)
     } else {
         format!("{megabytes:.0} MB")
+    }
+}
+
+/// What draws: the model's own UNet, or one in a file of its own.
+pub fn unet_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
+    let row = FileRow {
+        label: "UNet",
+        tooltip: "UNet: the network that draws. Files that hold one alone (GGUF mostly) take the rest \
+                  from the model that is chosen.",
+        nothing: "The model's own",
+        search: "Search UNets",
+        browse: UiCommand::ChooseUnet,
+    };
+    let chosen = state.settings.request.unet.clone();
+    let mut list = List {
+        query: &mut state.picker_query,
+        textures,
+        history: &state.history,
+        actions,
+    };
+    // Files of UNets are not listed: their folders hold other networks' too.
+    let picked = file_row(ui, &row, chosen.as_deref(), Vec::new(), &mut list);
+    if let Some(unet) = picked {
+        state.settings.request.unet = unet;
     }
 }
 

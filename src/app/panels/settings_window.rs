@@ -74,6 +74,36 @@ fn rows_ui(ui: &mut Ui, settings: &mut Settings, folder: &str, actions: &mut Act
     engine_rows(ui, request);
     section(ui, "Models");
     models_rows(ui, model_folders, actions);
+    section(ui, "Prompts");
+    wildcards_row(ui, &mut request.wildcards, actions);
+}
+
+/// Where the lists of `__name__` lie, beside those in the model folders.
+fn wildcards_row(ui: &mut Ui, wildcards: &mut Option<PathBuf>, actions: &mut Actions) {
+    row(ui, "Wildcards", |ui| {
+        let choose = UiCommand::ChooseWildcards;
+        let button = ui.button("Choose…").on_hover_text(choose.info().tooltip);
+        let button = button.accessible_name("Choose a folder of wildcards");
+        if button.clicked() {
+            actions.ui(choose);
+        }
+        let other = wildcards.as_deref().map(friendly_path);
+        let text = match &other {
+            Some(folder) => folder.as_str(),
+            None => "Only those in the model folders",
+        };
+        let none = ui.add_visible(other.is_some(), egui::Button::new("None"));
+        ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+            ui.add(egui::Label::new(theme::hint(ui, text)).truncate())
+                .on_hover_text(text);
+        });
+        if none
+            .on_hover_text("Only those in the model folders")
+            .clicked()
+        {
+            *wildcards = None;
+        }
+    });
 }
 
 fn folder_row(ui: &mut Ui, pictures: &mut Option<PathBuf>, folder: &str, actions: &mut Actions) {

@@ -43,7 +43,7 @@ const PIECES_AT_ONCE: usize = 8;
 pub(super) fn run(
     config: &WorkerConfig,
     hashes: Arc<Hashes>,
-    searches: &Receiver<Vec<PathBuf>>,
+    searches: &Receiver<Search>,
     ends: &Ends,
 ) {
     let mut library = Library {
@@ -59,11 +59,18 @@ pub(super) fn run(
     };
     loop {
         match searches.recv_timeout(library.idle()) {
-            Ok(folders) => library.search(folders),
+            Ok(search) => library.search(search),
             Err(RecvTimeoutError::Timeout) => library.work(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// What is to be looked through.
+pub(super) struct Search {
+    pub folders: Vec<PathBuf>,
+    /// Of lists for prompts, where one is chosen.
+    pub wildcards: Option<PathBuf>,
 }
 
 struct Library<'a> {
@@ -100,7 +107,8 @@ impl Library<'_> {
     }
 
     /// Answers a search.
-    fn search(&mut self, folders: Vec<PathBuf>) {
+    fn search(&mut self, Search { folders, wildcards }: Search) {
+        self.scanner.wildcards = wildcards;
         let found = self.look(&folders);
         self.folders = Some(folders);
         self.told = found;

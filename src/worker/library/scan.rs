@@ -40,6 +40,8 @@ pub(super) struct Found {
 /// Remembers what it saw.
 #[derive(Default)]
 pub(super) struct Scanner {
+    /// A folder of lists for prompts, where one is chosen.
+    pub wildcards: Option<PathBuf>,
     known: Known<Option<Item>>,
     /// Around models that were named alone, where only add-ons are looked for.
     around: Known<Typed>,
@@ -82,8 +84,9 @@ impl Scanner {
         let (seen, seen_around) = (look.seen, look.seen_around);
         self.known.retain(|path| seen.contains(path));
         self.around.retain(|path| seen_around.contains(path));
-        // Without a chosen folder none can be missing.
-        let wildcards = WildcardFiles::find(None, given).unwrap_or_default();
+        // One that is gone is said when it is drawn from.
+        let chosen = self.wildcards.as_deref().filter(|folder| folder.is_dir());
+        let wildcards = WildcardFiles::find(chosen, given).unwrap_or_default();
         found.add_ons.extend(wildcards.add_ons());
         found
     }
