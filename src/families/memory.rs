@@ -85,10 +85,10 @@ pub(super) fn check_room(bytes: u64) -> Result<()> {
 }
 
 /// Bytes of a UNet's weights that may be kept as it computes with them, where its file has them in another
-/// dtype: a third of what is free. The rest is converted in each call, which takes a hundredth of its time
+/// dtype: a quarter of what is free. The rest is converted in each call, which takes a hundredth of its time
 /// for pictures of the size that large models are made for.
 pub(super) fn room_for_weights() -> usize {
-    let room = available_bytes().map(|available| available / 3);
+    let room = available_bytes().map(|available| available / 4);
     room.map_or(usize::MAX, |room| {
         usize::try_from(room).unwrap_or(usize::MAX)
     })
