@@ -49,7 +49,7 @@ pub fn offer_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
     let (text, notes, button) = match offer {
         Offer::Reading(path) => (format!("Reading {}…", file_name(path)), &[][..], None),
         Offer::Recipe { path, recipe } => (
-            format!("{} carries settings of {}", file_name(path), recipe.program),
+            format!("Settings of {} in {}", recipe.program, file_name(path)),
             recipe.notes.as_slice(),
             Some(("Use these settings", Action::UseRecipe)),
         ),
@@ -99,6 +99,7 @@ fn notes_ui(ui: &mut Ui, notes: &[String]) {
     }
     ScrollArea::vertical()
         .max_height(NOTES_HEIGHT)
+        .min_scrolled_height(NOTES_HEIGHT)
         .auto_shrink([false, true])
         .show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = theme::SPACE_XS;
