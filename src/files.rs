@@ -194,6 +194,13 @@ impl Print {
     }
 }
 
+/// `org/name` of a snapshot in the Hugging Face cache; `None` for any other folder.
+pub fn hub_name(snapshot: &Path) -> Option<String> {
+    let snapshots = snapshot.parent().filter(|it| it.ends_with("snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    Some(repository.strip_prefix("models--")?.replace("--", "/"))
+}
+
 /// The file of thing `index`, counted from 0: `cat.png`, then `cat-2.png`, `cat-3.png`.
 pub fn numbered(file: &Path, index: usize) -> PathBuf {
     if index == 0 {

@@ -15,8 +15,8 @@
 use easel::output;
 use easel::request::SeedMode::{A1111, A1111Cpu, ComfyUi, Diffusers};
 use easel::request::{
-    AddOnHashes, Emphasis, GenerationRequest, NamedFile, Recipe, SamplerId, ScheduleId, SeedMode,
-    Seeding, Upscale,
+    AddOnHashes, Emphasis, GenerationRequest, NamedFile, PictureHints, Recipe, SamplerId,
+    ScheduleId, SeedMode, Seeding, Upscale,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -33,7 +33,23 @@ fn try_read(bytes: &[u8]) -> Option<Recipe> {
 }
 
 fn read(bytes: &[u8]) -> Recipe {
-    try_read(bytes).expect("the record is understood")
+    let recipe = try_read(bytes).expect("the record is understood");
+    assert_text_says_it_all(&recipe);
+    recipe
+}
+
+/// An enlarged picture carries its text only: what draws the picture again is in it.
+fn assert_text_says_it_all(recipe: &Recipe) {
+    let again = try_read(&png_texts(&[("parameters", &recipe.infotext)])).unwrap();
+    // A1111 has no words for what SDXL is told beside the prompt. Hashes of LoRAs stand with the files
+    // until they are in a text.
+    let of_text = |request: &GenerationRequest| GenerationRequest {
+        hints: PictureHints::default(),
+        hashes: AddOnHashes::default(),
+        ..request.clone()
+    };
+    assert_eq!(of_text(&again.request), of_text(&recipe.request));
+    assert_eq!(again.program, recipe.program);
 }
 
 /// Everything that is asked for, and nothing else.
@@ -127,7 +143,8 @@ fn comfyui_s_graph_is_followed_from_the_picture_to_its_seed_words_and_files() {
         recipe.infotext,
         "a fox, 狐 <lora:ink:0.5:0.8>\nNegative prompt: blurry\nSteps: 20, Sampler: DPM++ 2M, \
          Schedule type: Karras, CFG scale: 7, Seed: 1234, Size: 512x768, Model: dreamshaper_8, \
-         VAE: kl-f8-anime2, Clip skip: 2, Version: ComfyUI"
+         VAE: kl-f8-anime2, Clip skip: 2, Emphasis: ComfyUI, RNG: CPU, Seed mode: comfyui, \
+         Version: ComfyUI"
     );
 }
 

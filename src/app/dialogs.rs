@@ -121,6 +121,9 @@ fn show(question: &Question) -> Option<PathBuf> {
 fn suggested_name(picture: &Picture) -> String {
     match &picture.path {
         Some(path) => file_name(path),
-        None => format!("easel-{}.png", picture.settings.seed),
+        None => match picture.settings.known_seed() {
+            Some(seed) => format!("easel-{seed}.png"),
+            None => "easel.png".to_owned(),
+        },
     }
 }

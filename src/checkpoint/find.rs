@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// An index of a million tensors stays below this.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
@@ -58,7 +59,7 @@ pub fn find_weights(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
 /// Source: huggingface_hub 1.x, "Understand caching" (`guides/manage-cache`).
 pub fn hub_snapshot(folder: &Path) -> Option<PathBuf> {
     let snapshots = folder.join("snapshots");
-    if !snapshots.is_dir() || hub_name(&snapshots.join("any")).is_none() {
+    if !snapshots.is_dir() || files::hub_name(&snapshots.join("any")).is_none() {
         return None;
     }
     let named = std::fs::read_to_string(folder.join("refs/main")).ok();
@@ -70,13 +71,6 @@ pub fn hub_snapshot(folder: &Path) -> Option<PathBuf> {
             .filter(is_one)
             .max_by_key(|path| std::fs::metadata(path).and_then(|it| it.modified()).ok())
     })
-}
-
-/// `org/name` of a snapshot in the Hugging Face cache; `None` for any other folder.
-pub fn hub_name(snapshot: &Path) -> Option<String> {
-    let snapshots = snapshot.parent().filter(|it| it.ends_with("snapshots"))?;
-    let repository = snapshots.parent()?.file_name()?.to_str()?;
-    Some(repository.strip_prefix("models--")?.replace("--", "/"))
 }
 
 fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
@@ -178,10 +172,10 @@ mod tests {
                 .is_some_and(|it| it.starts_with(snapshot("x").parent().unwrap()))
         );
         assert_eq!(
-            hub_name(&snapshot("aaa")).as_deref(),
+            files::hub_name(&snapshot("aaa")).as_deref(),
             Some("some-org/tiny/model")
         );
-        assert_eq!(hub_name(&repository), None);
+        assert_eq!(files::hub_name(&repository), None);
         std::fs::create_dir_all(cache.path().join("own/snapshots/a")).unwrap();
         assert_eq!(hub_snapshot(&cache.path().join("own")), None);
     }

@@ -18,7 +18,7 @@ mod write;
 
 pub use blocks::Blocks;
 pub use embedding::{EmbeddingFile, embedding_shapes, load_embedding};
-pub use find::{find_weights, hub_name, hub_snapshot};
+pub use find::{find_weights, hub_snapshot};
 pub use header::{PREDICTION_NOTE, StoredType, TensorHeader, headers, metadata, tensors_begin};
 pub use load::{Cut, GoOn, NamedTensors, Piece, TensorFiles, load, load_pieces, map_pieces};
 pub use lora::{Change, Differences, LoraFile, LowRank, load_lora};

@@ -93,7 +93,8 @@ fn fused(name: &str) -> Option<(SamplerId, Option<ScheduleId>)> {
 pub fn schedule(name: &str) -> Option<ScheduleId> {
     let name = letters(name);
     let table = SCHEDULES.iter().find(|info| {
-        letters(info.name) == name || info.a1111_name.is_some_and(|own| letters(own) == name)
+        let own = [Some(info.name), info.a1111_name, Some(info.label)];
+        own.into_iter().flatten().any(|own| letters(own) == name)
     });
     let others = || OTHER_SCHEDULES.iter().find(|(other, _)| *other == name);
     table
@@ -113,7 +114,7 @@ mod tests {
             }
         }
         for info in SCHEDULES {
-            for name in info.a1111_name.iter().chain([&info.name]) {
+            for name in info.a1111_name.iter().chain([&info.name, &info.label]) {
                 assert_eq!(schedule(name), Some(info.id), "{name}");
             }
         }

@@ -55,6 +55,8 @@ impl AddOn {
         };
         first(&|it| it.name == name)
             .or_else(|| first(&|it| it.name.eq_ignore_ascii_case(name)))
+            // Of a repository (`org/name`), which pictures name without whose it is.
+            .or_else(|| first(&|it| it.name.rsplit('/').next() == Some(name)))
             .or_else(|| first(&has_hash))
             .or_else(|| first(&|it| it.trained_as.as_deref() == Some(name)))
     }

@@ -2,7 +2,9 @@
 //!
 //! Made by `output/metadata`; shown by the window and printed by `easel info`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::files;
 
 use super::{GenerationRequest, PictureSettings};
 
@@ -98,6 +100,14 @@ impl NamedFile {
             name: bare.map_or(file, |(bare, _)| bare).to_owned(),
             hash: hash.filter(|hash| is_hash(hash)).map(str::to_lowercase),
         }
+    }
+
+    /// What Easel drew with: a file, a folder, or a repository in the Hugging Face cache.
+    pub fn of_path(path: &Path, hash: Option<&str>) -> Self {
+        let repository = files::hub_name(path);
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let name = repository.unwrap_or_else(|| name.to_string_lossy().into_owned());
+        Self::new(&name, hash)
     }
 }
 

@@ -65,7 +65,7 @@ fn find_again(
     add_ons: &[AddOn],
 ) -> Option<PathBuf> {
     let settings = recipe.settings.as_ref()?;
-    let named = |hash| NamedFile::new(&gone.path.to_string_lossy(), hash);
+    let named = |hash| NamedFile::of_path(&gone.path, hash);
     let name = named(None).name;
     let of_kind = |kind, hash| AddOn::find(add_ons, kind, &name, hash);
     let add_on = match gone.role {

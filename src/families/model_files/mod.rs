@@ -26,6 +26,7 @@ use self::vae_files::{VaeFiles, VaeKind};
 use super::{Family, Part, room_for_weights};
 use crate::checkpoint::{self, GoOn, Piece, StoredType, TensorHeader};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::models::layers::{Budget, Weights};
 use crate::models::unet::{UNet2DConditionModel, UNetConfig};
 use crate::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
@@ -366,7 +367,7 @@ impl ModelFiles {
             if let Some(unet) = self.other_unet.as_ref().and_then(|it| it.path.file_stem()) {
                 return unet.to_string_lossy().into_owned();
             }
-            if let Some(name) = checkpoint::hub_name(&self.path) {
+            if let Some(name) = files::hub_name(&self.path) {
                 return name;
             }
             let name = match &self.layout {

@@ -99,6 +99,15 @@ impl Values<'_> {
     }
 }
 
+/// Whose records are written as an infotext where Easel enlarges their pictures.
+const OTHERS: [&str; 5] = [
+    "InvokeAI",
+    "SwarmUI",
+    "NovelAI",
+    "Draw Things",
+    "Stability Matrix",
+];
+
 /// Who writes such a text, by `Version`: A1111 `v1.10.1`, Forge `f2.0.1`, others by their names.
 fn program(version: Option<&str>) -> &'static str {
     let version = version.unwrap_or_default();
@@ -110,7 +119,10 @@ fn program(version: Option<&str>) -> &'static str {
         _ if begins("ComfyUI") => "ComfyUI",
         _ if begins("f") || begins("neo") => "Forge",
         _ if begins("v1.") => "AUTOMATIC1111",
-        _ => "another program",
+        _ => OTHERS
+            .iter()
+            .find(|name| begins(name))
+            .unwrap_or(&"another program"),
     }
 }
 
@@ -180,27 +192,30 @@ impl Reading {
 
     /// Old pictures fuse the two names (`DPM++ 2M Karras`), new ones have `Schedule type` beside.
     fn interpret_sampler(&mut self, values: &Values<'_>) {
-        let Some(name) = values.get("Sampler") else {
-            return;
-        };
-        let Some((sampler, fused)) = names::sampler(name) else {
+        let known = values.get("Sampler").and_then(names::sampler);
+        if let (None, Some(name)) = (known, values.get("Sampler")) {
             self.notes.push(format!(
                 "It was drawn with the sampler {name}, which Easel does not have; the model's own is used."
             ));
-            return;
-        };
-        self.request.sampler = Some(sampler);
+        }
+        self.request.sampler = known.map(|(sampler, _)| sampler);
         // `Schedule`: Forge before it was merged; `Scheduler`: Fooocus in A1111's fashion.
         let said = ["Schedule type", "Schedule", "Scheduler"]
             .iter()
             .find_map(|key| values.get(key))
             .filter(|name| !names::same(name, "Automatic"));
-        self.request.schedule = match said {
+        self.request.schedule = match (said, known) {
             // Easel calls schedules so that A1111 does not have.
-            Some(name) if self.is_ours() && names::same(name, "Uniform") => Some(ScheduleId::Model),
-            Some(name) => names::schedule(name),
-            None if self.is_ours() => Some(fused.unwrap_or(sampler.info().default_schedule)),
-            None => Some(fused.unwrap_or_else(|| sampler.automatic_schedule())),
+            (Some(name), _) if self.is_ours() && names::same(name, "Uniform") => {
+                Some(ScheduleId::Model)
+            }
+            (Some(name), _) => names::schedule(name),
+            (None, None) => None,
+            (None, Some((_, Some(fused)))) => Some(fused),
+            (None, Some((sampler, None))) if self.is_ours() => {
+                Some(sampler.info().default_schedule)
+            }
+            (None, Some((sampler, None))) => Some(sampler.automatic_schedule()),
         };
         if let (None, Some(name)) = (self.request.schedule, said) {
             self.notes.push(format!(

@@ -2,10 +2,11 @@
 
 use super::keys::*;
 use super::text::{FEWEST_SETTINGS, NEGATIVE_PROMPT, end_of_settings, quote, settings};
+use crate::files::hub_name;
 use crate::output::hashes;
 use crate::request::{
-    Foreign, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
-    PictureSettings, RefinerChoice, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
+    AddOnHashes, Foreign, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
+    PictureSettings, SamplerId, ScheduleId, SeedMode, Seeding, Tuning,
 };
 
 /// A1111's infotext of a picture, as it is written into the file.
@@ -35,58 +36,25 @@ pub fn write(settings: &PictureSettings) -> String {
     )
 }
 
-/// The infotext of a picture of another program, as far as it was understood.
+/// The infotext of a picture of another program, as far as it was understood. What that program does
+/// without saying is said, for it is not A1111 that draws the picture again.
 pub fn of_request(request: &GenerationRequest, files: &NamedFiles, program: &str) -> String {
-    let size = request.width_px.zip(request.height_px);
-    let model = files.model.as_ref();
-    let refiner = files.refiner.as_ref();
-    let refined_by = |(file, _): &(NamedFile, f64)| match &file.hash {
-        Some(hash) => format!("{} [{hash}]", file.name),
-        None => file.name.clone(),
-    };
-    let hashed = files.loras.iter().filter_map(|file| {
-        let hash = file.hash.as_ref()?;
-        Some(format!("{}: {hash}", file.name))
-    });
-    let fields = [
-        ("Steps", request.steps.map(|steps| steps.to_string())),
-        (
-            "Sampler",
-            request.sampler.map(|id| id.info().a1111_name.to_owned()),
-        ),
-        (
-            "Schedule type",
-            request.schedule.map(|id| shown_schedule(id).to_owned()),
-        ),
-        (
-            "CFG scale",
-            request.guidance_scale.map(|scale| scale.to_string()),
-        ),
-        ("Seed", request.seed.map(|seed| seed.to_string())),
-        (
-            "Size",
-            size.map(|(width, height)| format!("{width}x{height}")),
-        ),
-        ("Model hash", model.and_then(|model| model.hash.clone())),
-        ("Model", model.map(|model| model.name.clone())),
-        ("VAE", files.vae.as_ref().map(|vae| vae.name.clone())),
-        (
-            "VAE hash",
-            files.vae.as_ref().and_then(|vae| vae.hash.clone()),
-        ),
-        (REFINER, refiner.map(refined_by)),
-        (REFINER_START, refiner.map(|(_, start)| start.to_string())),
-        ("Clip skip", request.clip_skip.map(|skip| skip.to_string())),
-        (
-            "CFG Rescale",
-            request.guidance_rescale.map(|rescale| rescale.to_string()),
-        ),
-        (hashes::LORAS, Some(hashed.collect::<Vec<_>>().join(", "))),
-        ("Version", Some(program.to_owned())),
-    ];
-    let line: Vec<String> = fields
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value.filter(|value| !value.is_empty())?)))
+    let sampler = request.sampler.map(|id| id.info().a1111_name.to_owned());
+    let schedule = request.schedule.map(shown_schedule);
+    let mut fields = drawing_fields(request, files, (sampler, schedule));
+    if request.emphasis.is_usual() {
+        fields.push((EMPHASIS, request.emphasis.info().a1111_name.to_owned()));
+    }
+    fields.extend(tuning_fields(request.sampler, &request.tuning));
+    fields.extend(seeding_fields(&request.seeding));
+    if !fields.iter().any(|(key, _)| *key == SEED_MODE) {
+        let mode = request.seeding.mode.info().name;
+        fields.push((SEED_MODE, mode.to_owned()));
+    }
+    fields.extend(hashes::fields(&of_loras(request, files)));
+    fields.push(("Version", program.to_owned()));
+    let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
+    let line: Vec<String> = said
         .map(|(key, value)| format!("{key}: {}", quote(&value).unwrap_or(value)))
         .collect();
     let (prompt, negative) = (&request.prompt, &request.negative_prompt);
@@ -96,8 +64,20 @@ pub fn of_request(request: &GenerationRequest, files: &NamedFiles, program: &str
     )
 }
 
+/// The hashes of a request, and of LoRAs that are known as files only.
+fn of_loras(request: &GenerationRequest, files: &NamedFiles) -> AddOnHashes {
+    let mut hashes = request.hashes.clone();
+    for file in &files.loras {
+        if let Some(hash) = &file.hash {
+            let name = hashes.loras.entry(file.name.clone());
+            name.or_insert_with(|| hash.clone());
+        }
+    }
+    hashes
+}
+
 /// The infotext of another program's picture that Easel enlarged: its own, and who enlarged it behind the
-/// settings.
+/// settings, with the factor of all enlargements; readers take the last.
 fn enlarged(foreign: &Foreign, now: &PictureSettings) -> String {
     let text = foreign.infotext.trim_end();
     let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
@@ -105,17 +85,20 @@ fn enlarged(foreign: &Foreign, now: &PictureSettings) -> String {
     let line = end_of_settings(&said).saturating_sub(1);
     let by = foreign.enlarged_by.max(1);
     let upscaler = now.upscaler.as_deref().unwrap_or_default();
-    let added = format!("{UPSCALED_BY}: {by}, {UPSCALER}: {upscaler}");
+    let added = |by: u32| format!("{UPSCALED_BY}: {by}, {UPSCALER}: {upscaler}");
     match lines.get_mut(line) {
-        // Enlarged before.
-        Some(line) if line.contains(UPSCALER) => {}
         Some(line) if settings(line).len() >= FEWEST_SETTINGS => {
+            let before = settings(line).into_iter().rev();
+            let before = before
+                .filter(|(key, _)| key == UPSCALED_BY)
+                .find_map(|(_, by)| by.parse::<u32>().ok());
+            let added = added(by.saturating_mul(before.unwrap_or(1)));
             *line = format!("{}, {added}", line.trim_end().trim_end_matches(','));
         }
         // Fewer settings than three are taken for words.
         _ => {
             let [width, height] = [now.output_width_px, now.output_height_px].map(|it| it / by);
-            lines.push(format!("Size: {width}x{height}, {added}"));
+            lines.push(format!("Size: {width}x{height}, {}", added(by)));
         }
     }
     lines.join("\n")
@@ -137,16 +120,22 @@ fn loras(settings: &PictureSettings) -> String {
 fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     let mut fields = Vec::new();
     // Easel enlarges pictures that say nothing of how they were drawn: then nothing is made up.
-    if settings.steps > 0 {
-        fields = drawing_fields(settings);
+    let drawn = settings.steps > 0;
+    if drawn {
+        let names = sampler_and_schedule(settings);
+        fields = drawing_fields(&settings.to_request(), &files_of(settings), names);
+        let templates = [&settings.template, &settings.negative_template];
+        for (key, template) in [TEMPLATE, NEGATIVE_TEMPLATE].into_iter().zip(templates) {
+            fields.extend(template.iter().map(|template| (key, template.clone())));
+        }
     }
     if let Some(upscaler) = &settings.upscaler {
         let factor = settings.output_width_px.checked_div(settings.width_px);
         fields.extend(factor.map(|factor| (UPSCALED_BY, factor.to_string())));
         fields.push((UPSCALER, upscaler.clone()));
     }
-    if settings.steps > 0 {
-        fields.extend(tuning_fields(settings.sampler, &settings.tuning));
+    if drawn {
+        fields.extend(tuning_fields(Some(settings.sampler), &settings.tuning));
         fields.extend(seeding_fields(&settings.seeding));
         fields.extend(hashes::fields(&settings.hashes));
     }
@@ -154,72 +143,101 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// What the picture was drawn with.
-fn drawing_fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
-    let sampler = settings.sampler.info();
-    let schedule = schedule_name(settings.sampler, settings.schedule);
+/// Both in one name, for readers of A1111 before 1.9, and the schedule again.
+fn sampler_and_schedule(settings: &PictureSettings) -> (Option<String>, Option<&'static str>) {
+    let sampler = settings.sampler.info().a1111_name;
     let fused = match settings.schedule.info().a1111_name {
-        Some(schedule) => format!("{} {schedule}", sampler.a1111_name),
-        None => sampler.a1111_name.to_owned(),
+        Some(schedule) => format!("{sampler} {schedule}"),
+        None => sampler.to_owned(),
     };
-    let mut fields = vec![("Steps", settings.steps.to_string()), ("Sampler", fused)];
-    fields.extend(schedule.map(|name| ("Schedule type", name.to_owned())));
-    fields.extend([
-        ("CFG scale", settings.guidance_scale.to_string()),
-        ("Seed", settings.seed.to_string()),
-        (
-            "Size",
-            format!("{}x{}", settings.width_px, settings.height_px),
-        ),
-    ]);
-    fields.extend(
-        settings
-            .model_hash
-            .iter()
-            .map(|hash| ("Model hash", hash.clone())),
-    );
-    if !settings.model_name.is_empty() {
-        fields.push(("Model", settings.model_name.clone()));
-    }
-    if let Some(vae) = &settings.vae_path {
-        let name = vae.file_name().unwrap_or(vae.as_os_str());
-        fields.push(("VAE", name.to_string_lossy().into_owned()));
-    }
-    if let Some(RefinerChoice { path, start }) = &settings.refiner {
-        let name = path
-            .file_stem()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy();
-        let name = match &settings.refiner_hash {
-            Some(hash) => format!("{name} [{hash}]"),
-            None => name.into_owned(),
-        };
-        fields.push((REFINER, name));
-        fields.push((REFINER_START, start.to_string()));
-    }
-    if settings.clip_skip > 1 {
-        fields.push(("Clip skip", settings.clip_skip.to_string()));
-    }
-    if settings.guidance_rescale > 0.0 {
-        fields.push(("CFG Rescale", settings.guidance_rescale.to_string()));
-    }
-    if let Some(GuidanceInterval { start, stop }) = settings.guidance_interval {
-        fields.push((GUIDANCE_INTERVAL, format!("{start} to {stop}")));
-    }
-    if !settings.emphasis.is_usual() {
-        let name = settings.emphasis.info().a1111_name;
-        fields.push((EMPHASIS, name.to_owned()));
-    }
-    let templates = [&settings.template, &settings.negative_template];
-    for (key, template) in [TEMPLATE, NEGATIVE_TEMPLATE].into_iter().zip(templates) {
-        fields.extend(template.iter().map(|template| (key, template.clone())));
-    }
-    fields
+    let schedule = schedule_name(settings.sampler, settings.schedule);
+    (Some(fused), schedule)
 }
 
-fn tuning_fields(sampler: SamplerId, tuning: &Tuning) -> Vec<(&'static str, String)> {
+/// The files that Easel drew with, as A1111 names them: a VAE with its ending.
+fn files_of(settings: &PictureSettings) -> NamedFiles {
+    let vae = settings.vae_path.as_ref().map(|path| NamedFile {
+        name: hub_name(path).unwrap_or_else(|| {
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            name.to_string_lossy().into_owned()
+        }),
+        hash: None,
+    });
+    let refiner = settings.refiner.as_ref().map(|refiner| {
+        let hash = settings.refiner_hash.as_deref();
+        (NamedFile::of_path(&refiner.path, hash), refiner.start)
+    });
+    NamedFiles {
+        model: Some(NamedFile {
+            name: settings.model_name.clone(),
+            hash: settings.model_hash.clone(),
+        }),
+        vae,
+        refiner,
+        ..NamedFiles::default()
+    }
+}
+
+/// What a picture is drawn with, as far as it is known.
+fn drawing_fields(
+    request: &GenerationRequest,
+    files: &NamedFiles,
+    (sampler, schedule): (Option<String>, Option<&str>),
+) -> Vec<(&'static str, String)> {
+    let size = request.width_px.zip(request.height_px);
+    let (model, vae, refiner) = (&files.model, &files.vae, &files.refiner);
+    let name = |file: &NamedFile| Some(file.name.clone()).filter(|name| !name.is_empty());
+    let hash = |file: &NamedFile| file.hash.clone();
+    let refined_by = |(file, _): &(NamedFile, f64)| match &file.hash {
+        Some(hash) => format!("{} [{hash}]", file.name),
+        None => file.name.clone(),
+    };
+    let interval = request.guidance_interval;
+    let emphasis = Some(request.emphasis).filter(|it| !it.is_usual());
+    let fields = [
+        ("Steps", request.steps.map(|steps| steps.to_string())),
+        ("Sampler", sampler),
+        ("Schedule type", schedule.map(str::to_owned)),
+        (
+            "CFG scale",
+            request.guidance_scale.map(|scale| scale.to_string()),
+        ),
+        ("Seed", request.seed.map(|seed| seed.to_string())),
+        (
+            "Size",
+            size.map(|(width, height)| format!("{width}x{height}")),
+        ),
+        ("Model hash", model.as_ref().and_then(hash)),
+        ("Model", model.as_ref().and_then(name)),
+        ("VAE", vae.as_ref().and_then(name)),
+        ("VAE hash", vae.as_ref().and_then(hash)),
+        (REFINER, refiner.as_ref().map(refined_by)),
+        (
+            REFINER_START,
+            refiner.as_ref().map(|(_, start)| start.to_string()),
+        ),
+        ("Clip skip", request.clip_skip.map(|skip| skip.to_string())),
+        (
+            "CFG Rescale",
+            request.guidance_rescale.map(|rescale| rescale.to_string()),
+        ),
+        (
+            GUIDANCE_INTERVAL,
+            interval.map(|GuidanceInterval { start, stop }| format!("{start} to {stop}")),
+        ),
+        (
+            EMPHASIS,
+            emphasis.map(|emphasis| emphasis.info().a1111_name.to_owned()),
+        ),
+    ];
+    let said = fields.into_iter();
+    said.filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+}
+
+fn tuning_fields(sampler: Option<SamplerId>, tuning: &Tuning) -> Vec<(&'static str, String)> {
     let said = [
-        (eta_key(sampler), tuning.eta),
+        (sampler.map_or(ETA, eta_key), tuning.eta),
         ("Sigma churn", tuning.s_churn),
         ("Sigma noise", tuning.s_noise),
         ("Schedule rho", tuning.rho),

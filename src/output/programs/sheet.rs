@@ -203,7 +203,8 @@ impl Sheet {
     }
 
     pub fn into_recipe(mut self) -> Recipe {
-        self.request.prompt.push_str(&self.tags);
+        let words = format!("{}{}", self.request.prompt, self.tags);
+        self.request.prompt = words.trim().to_owned();
         let infotext = infotext::of_request(&self.request, &self.files, self.program);
         Recipe {
             program: self.program.to_owned(),

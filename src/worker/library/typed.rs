@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::families::FileKind;
-use crate::files::Print;
+use crate::files::{self, Print};
 use crate::request::{AddOn, AddOnHashes, AddOnKind};
 
 /// Vectors take kilobytes: the longest that fit a prompt, for SDXL in f64, one and a half million.
@@ -76,7 +76,7 @@ impl Typed {
 pub(in crate::worker) fn name_of(path: &Path) -> String {
     let folder = of_network(path).map(|folder| {
         let name = folder.file_name().unwrap_or_default();
-        checkpoint::hub_name(folder).unwrap_or_else(|| name.to_string_lossy().into_owned())
+        files::hub_name(folder).unwrap_or_else(|| name.to_string_lossy().into_owned())
     });
     let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
     folder.unwrap_or_else(|| stem().into_owned())
