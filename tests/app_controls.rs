@@ -241,6 +241,7 @@ fn a_cancelled_picture_stays_as_large_as_it_was_to_be() {
         picture: Arc::new(Picture {
             pixels: ball(64, 1, 0.5),
             settings,
+            recipe: None,
             path: None,
             save_failure: None,
         }),

@@ -16,8 +16,8 @@ use easel::app::dialogs::Question;
 use easel::app::state::{JobStatus, View};
 use easel::error::{Error, Remedy};
 use easel::request::{
-    AddOn, AddOnKind, DeviceChoice, GenerationRequest, PictureFormat, SamplerId, SaveTarget,
-    Upscale,
+    AddOn, AddOnKind, DeviceChoice, GenerationRequest, NamedFile, NamedFiles, PictureFormat,
+    SamplerId, SaveTarget, Upscale,
 };
 use easel::worker::message::{
     Command, Event, Failure, FileCommand, ModelChoice, OpenedPicture, Picture, Recipe,
@@ -320,6 +320,7 @@ fn a_cancelled_picture_stays_is_marked_and_can_be_saved() {
                 cancelled_after: Some(8),
                 ..picture_settings(&job, 7)
             },
+            recipe: None,
             path: None,
             save_failure: None,
         }),
@@ -471,6 +472,7 @@ fn a_picture_that_could_not_be_saved_says_so_and_offers_another_folder() {
         picture: Arc::new(Picture {
             pixels: ball(256, 0, 0.0),
             settings: picture_settings(&job, 7),
+            recipe: None,
             path: None,
             save_failure: Some(failure(&Error::io("Saving", "/pictures", full))),
         }),
@@ -498,6 +500,7 @@ fn a_picture_that_could_not_be_saved_waits_for_another_folder() {
     let picture = Arc::new(Picture {
         pixels: ball(256, 0, 0.0),
         settings: picture_settings(&first, 7),
+        recipe: None,
         path: None,
         save_failure: Some(failure(&Error::io("Saving", "/pictures", full))),
     });
@@ -565,6 +568,44 @@ fn settings_of_another_program_are_for_the_model_that_is_chosen() {
     button(&mut window, "Use these settings");
     let now = &window.state().state().settings.request;
     assert_eq!((now.prompt.as_str(), &now.model), ("a house", &chosen));
+}
+
+#[test]
+fn a_file_that_is_found_after_the_picture_was_opened_is_used() {
+    let (mut window, script) = harness([1280.0, 820.0], setup(settings()));
+    script.ready();
+    window.run();
+    let path = PathBuf::from("/downloads/house.png");
+    drop_file(&mut window, &path);
+    script.say(Event::PictureOpened {
+        path,
+        opened: OpenedPicture {
+            pixels: Arc::new(ball(128, 2, 0.0)),
+            recipe: Some(Box::new(Recipe {
+                files: NamedFiles {
+                    vae: Some(NamedFile::new("fine.safetensors", None)),
+                    ..NamedFiles::default()
+                },
+                ..Recipe::default()
+            })),
+        },
+    });
+    window.run();
+    assert!(shows(&window, "the VAE fine"));
+    let vae = PathBuf::from("/models/vae/fine.safetensors");
+    script.say(Event::AddOnsFound(vec![AddOn {
+        kind: AddOnKind::Vae,
+        name: "fine".to_owned(),
+        path: vae.clone(),
+        size_bytes: 1,
+        picture: None,
+        hash: None,
+        trained_as: None,
+    }]));
+    window.run();
+    assert!(!shows(&window, "the VAE fine"));
+    button(&mut window, "Use these settings");
+    assert_eq!(window.state().state().settings.request.vae, Some(vae));
 }
 
 #[test]

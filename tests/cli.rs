@@ -367,6 +367,7 @@ fn picture(index: usize, path: Option<&str>, save_failure: Option<Failure>) -> E
         picture: Arc::new(Picture {
             pixels: pixels(),
             settings: settings(7 + index as u64),
+            recipe: None,
             path: path.map(PathBuf::from),
             save_failure,
         }),
@@ -571,6 +572,7 @@ fn settings_too_long_for_a_jpeg_are_said_to_lie_beside_it() {
                     prompt: "p".repeat(40_000),
                     ..settings(7)
                 },
+                recipe: None,
                 path: Some(PathBuf::from(name)),
                 save_failure: None,
             }),

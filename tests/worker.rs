@@ -449,6 +449,7 @@ fn what_is_to_be_saved_is_saved_before_the_worker_ends() {
             rgb: vec![90; 3 * 64 * 64],
         },
         settings: serde_json::from_value(settings).unwrap(),
+        recipe: None,
         path: None,
         save_failure: None,
     });

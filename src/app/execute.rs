@@ -334,6 +334,7 @@ impl App {
             (None, Some(settings)) => Arc::new(Picture {
                 pixels: current.pixels.clone(),
                 settings: settings.clone(),
+                recipe: None,
                 path: current.path.map(std::path::Path::to_path_buf),
                 save_failure: None,
             }),
@@ -357,10 +358,12 @@ impl App {
     fn current_request(&self) -> Option<GenerationRequest> {
         let current = self.state.current()?;
         let ours = current.settings.is_some_and(|it| it.foreign.is_none());
+        let enlarged = current.picture.and_then(|it| it.recipe.as_deref());
         // The recipe knows where the model lies now.
-        let request = match (current.recipe, current.settings) {
-            (Some(recipe), _) => recipe.request.clone(),
-            (None, settings) => settings?.to_request(),
+        let request = match (current.recipe, enlarged, current.settings) {
+            (Some(recipe), _, _) => recipe.request.clone(),
+            (None, Some(recipe), _) => self.state.models.look_up(recipe).request,
+            (None, None, settings) => settings?.to_request(),
         };
         Some(self.request_here(request, ours))
     }

@@ -12,7 +12,6 @@ use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name,
 use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::{ModelCard, RefinerChoice};
-use crate::worker;
 use crate::worker::message::{
     Event, Failure, FileCommand, JobId, JobPlan, ModelChoice, OpenedPicture, Picture,
 };
@@ -79,8 +78,14 @@ impl App {
             Event::Failed { job, failure } => self.on_failed(job, failure),
             Event::Cancelled { job } => self.on_end(job, JobStatus::Cancelled),
             Event::ModelsFound(cards) => self.on_models(cards),
-            Event::ModelsChanged(cards) => self.state.models.found = cards,
-            Event::AddOnsFound(add_ons) => self.state.take_add_ons(add_ons),
+            Event::ModelsChanged(cards) => {
+                self.state.models.found = cards;
+                self.state.look_up_opened();
+            }
+            Event::AddOnsFound(add_ons) => {
+                self.state.take_add_ons(add_ons);
+                self.state.look_up_opened();
+            }
             Event::HistoryListed(paths) => self.on_history(paths),
             Event::ThumbnailReady { path, pixels } => {
                 self.state.history.asked.remove(&path);
@@ -224,6 +229,7 @@ impl App {
     fn on_models(&mut self, cards: Vec<ModelCard>) {
         let before = std::mem::replace(&mut self.state.models.found, cards);
         self.state.models.searched = true;
+        self.state.look_up_opened();
         let Some(wanted) = self.state.models.wanted.take() else {
             return;
         };
@@ -267,11 +273,7 @@ impl App {
         history.listed = true;
     }
 
-    fn on_opened(&mut self, ctx: &Context, path: PathBuf, mut opened: OpenedPicture) {
-        if let Some(recipe) = &mut opened.recipe {
-            let models = &self.state.models;
-            worker::look_up(recipe, &models.found, &models.add_ons);
-        }
+    fn on_opened(&mut self, ctx: &Context, path: PathBuf, opened: OpenedPicture) {
         self.textures.set_opened(ctx, &path, &opened.pixels);
         if let Some(recipe) = &opened.recipe {
             self.state
@@ -289,6 +291,7 @@ impl App {
             });
         }
         self.state.history.opened = Some((path, opened));
+        self.state.look_up_opened();
     }
 
     fn on_unreadable(&mut self, path: PathBuf, failure: Failure) {

@@ -11,6 +11,7 @@ use crate::request::{
     Pixels, SamplerId, ScheduleId,
 };
 use crate::settings::Settings;
+use crate::worker;
 use crate::worker::message::{
     Failure, JobId, JobPlan, LoadedModel, OpenedPicture, Picture, Progress, Recipe, TokensAsked,
 };
@@ -82,6 +83,15 @@ pub struct Models {
     pub failure: Option<Failure>,
     /// Chosen by the person, taken as soon as the search has found it.
     pub wanted: Option<PathBuf>,
+}
+
+impl Models {
+    /// The recipe with the files that lie here, and notes of those that do not.
+    pub fn look_up(&self, recipe: &Recipe) -> Recipe {
+        let mut here = recipe.clone();
+        worker::look_up(&mut here, &self.found, &self.add_ons);
+        here
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -200,6 +210,8 @@ pub struct History {
     pub query: String,
     pub search_open: bool,
     pub opened: Option<(PathBuf, OpenedPicture)>,
+    /// Its recipe, with the files that were found here.
+    pub opened_here: Option<Box<Recipe>>,
     /// Thumbnails that were asked for and have not come.
     pub asked: HashSet<PathBuf>,
     pub unreadable: HashMap<PathBuf, Failure>,
@@ -453,7 +465,7 @@ impl State {
             }
             View::Saved(path) => {
                 let (opened_path, opened) = self.history.opened.as_ref()?;
-                let recipe = opened.recipe.as_deref();
+                let recipe = self.history.opened_here.as_deref();
                 (opened_path == path).then_some(Current {
                     pixels: &opened.pixels,
                     settings: recipe.and_then(|recipe| recipe.settings.as_ref()),
@@ -506,6 +518,21 @@ impl State {
     /// How the prompts' brackets are read.
     pub fn emphasis(&self) -> Emphasis {
         self.settings.request.emphasis
+    }
+
+    /// Looks anew for the files that the opened picture names: the lists grow while folders are searched.
+    pub fn look_up_opened(&mut self) {
+        let Some((path, opened)) = &self.history.opened else {
+            return;
+        };
+        let recipe = opened.recipe.as_deref();
+        let here = recipe.map(|recipe| Box::new(self.models.look_up(recipe)));
+        if let (Some(Offer::Recipe { path: of, recipe }), Some(here)) = (&mut self.offer, &here)
+            && of == path
+        {
+            recipe.clone_from(here);
+        }
+        self.history.opened_here = here;
     }
 
     /// Takes over what lies in the model folders beside models.

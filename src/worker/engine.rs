@@ -526,6 +526,7 @@ fn save_enlarged(
     Picture {
         pixels,
         settings,
+        recipe: recipe.cloned().map(Box::new),
         path,
         save_failure,
     }

@@ -339,6 +339,7 @@ impl Watcher for JobWatcher<'_> {
         let mut picture = Picture {
             pixels: drawn.pixels.clone(),
             settings,
+            recipe: None,
             path: None,
             save_failure: None,
         };

@@ -26,8 +26,15 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
         look_up_refiner(recipe, file, *start, models);
     }
     for gone in files.gone {
-        if let Some(there) = find_again(recipe, &gone, models, add_ons) {
-            put(&mut recipe.request, &gone, there);
+        let found = match gone.role {
+            FileRole::Model => model_again(recipe, &gone, models).map(|card| {
+                // The one that ships has no path.
+                recipe.request.model.clone_from(&card.path);
+            }),
+            _ => find_again(recipe, &gone, models, add_ons)
+                .map(|there| put(&mut recipe.request, &gone, there)),
+        };
+        if found.is_some() {
             let note = gone.note();
             recipe.notes.retain(|known| *known != note);
         }
@@ -57,36 +64,44 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     recipe.notes.extend(notes);
 }
 
-/// Where a file lies now that Easel drew a picture with.
+/// The model of a picture that Easel drew, or its refiner, where it lies now: by its file's hash or name,
+/// a model also by what it was called.
+fn model_again<'a>(
+    recipe: &mut Recipe,
+    gone: &GoneFile,
+    models: &'a [ModelCard],
+) -> Option<&'a ModelCard> {
+    let settings = recipe.settings.as_ref()?;
+    let (hash, called) = match gone.role {
+        FileRole::Model => (&settings.model_hash, settings.model_name.as_str()),
+        _ => (&settings.refiner_hash, ""),
+    };
+    let file = NamedFile::of_path(&gone.path, hash.as_deref());
+    let called = NamedFile {
+        name: called.to_owned(),
+        hash: None,
+    };
+    let card = find(&file, models).or_else(|| find(&called, models))?;
+    recipe.notes.extend(another_file(&file, card));
+    Some(card)
+}
+
+/// Where any other file lies now that Easel drew a picture with.
 fn find_again(
     recipe: &mut Recipe,
     gone: &GoneFile,
     models: &[ModelCard],
     add_ons: &[AddOn],
 ) -> Option<PathBuf> {
-    let settings = recipe.settings.as_ref()?;
-    let named = |hash| NamedFile::of_path(&gone.path, hash);
-    let name = named(None).name;
+    let name = NamedFile::of_path(&gone.path, None).name;
     let of_kind = |kind, hash| AddOn::find(add_ons, kind, &name, hash);
     let add_on = match gone.role {
         FileRole::Model | FileRole::Refiner => {
-            let hash = match gone.role {
-                FileRole::Model => settings.model_hash.as_deref(),
-                _ => settings.refiner_hash.as_deref(),
-            };
-            let file = named(hash);
-            let called = NamedFile {
-                name: settings.model_name.clone(),
-                hash: None,
-            };
-            let by_card = || find(&called, models).filter(|_| gone.role == FileRole::Model);
-            let card = find(&file, models).or_else(by_card)?;
-            recipe.notes.extend(another_file(&file, card));
-            return card.path.clone();
+            return model_again(recipe, gone, models)?.path.clone();
         }
         FileRole::Vae => vae(add_ons, &name),
         FileRole::Lora => {
-            let hash = settings.hashes.loras.get(&name);
+            let hash = recipe.settings.as_ref()?.hashes.loras.get(&name);
             of_kind(AddOnKind::Lora, hash.map(String::as_str))
         }
         FileRole::Embedding => of_kind(AddOnKind::Embedding, None),
@@ -356,6 +371,36 @@ mod tests {
         assert_eq!(request.loras, loras);
         assert_eq!(request.embeddings, [now("neg")]);
         assert_eq!(recipe.notes, [gone[4].note()]);
+    }
+
+    #[test]
+    fn the_model_that_ships_is_found_where_it_ships_now() {
+        let old = PathBuf::from("old/weights/starter");
+        let settings = PictureSettings {
+            model_path: Some(old.clone()),
+            model_name: "Starter".to_owned(),
+            ..unknown_settings()
+        };
+        let gone = GoneFile {
+            role: FileRole::Model,
+            path: old,
+        };
+        let mut recipe = Recipe {
+            request: settings.to_request(),
+            notes: vec![gone.note()],
+            files: NamedFiles {
+                gone: vec![gone],
+                ..NamedFiles::default()
+            },
+            settings: Some(settings),
+            ..Recipe::default()
+        };
+        let ships = ModelCard {
+            path: None,
+            ..card("Starter", None)
+        };
+        look_up(&mut recipe, &[ships], &[]);
+        assert_eq!((recipe.request.model, recipe.notes), (None, vec![]));
     }
 
     #[test]

@@ -277,6 +277,8 @@ pub struct Progress {
 pub struct Picture {
     pub pixels: Pixels,
     pub settings: PictureSettings,
+    /// What the picture carried that this one was enlarged from.
+    pub recipe: Option<Box<Recipe>>,
     /// Where it was saved.
     pub path: Option<PathBuf>,
     /// Why it could not be saved; the picture itself is whole and can be saved elsewhere.

@@ -320,6 +320,7 @@ impl Script {
             picture: Arc::new(Picture {
                 pixels: ball(256, index as u64, 0.0),
                 settings: picture_settings(job, seed),
+                recipe: None,
                 path: Some(path.clone()),
                 save_failure: None,
             }),
