@@ -713,12 +713,17 @@ fn enlarge_makes_a_job_of_its_own_from_the_saved_file() {
             job: id,
             source,
             format,
+            arithmetic,
         },
     ] = commands.as_slice()
     else {
         panic!("{commands:?}");
     };
     assert_eq!((source, *format), (&paths[0], PictureFormat::Png));
+    assert_eq!(
+        *arithmetic,
+        window.state().state().settings.request.arithmetic
+    );
     assert_eq!(window.state().state().view, View::Job(*id));
 }
 

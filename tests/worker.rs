@@ -15,8 +15,8 @@ use easel::error::{Error, Remedy};
 use easel::families::{ModelFiles, StableDiffusion};
 use easel::pipeline::{self, Drawn, GenerationPlan, Upscaler, Watcher};
 use easel::request::{
-    GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SaveTarget, Stage,
-    Upscale,
+    Arithmetic, GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SaveTarget,
+    Stage, Upscale,
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, ModelChoice, Picture};
 use easel::worker::{Handle, WorkerConfig, start};
@@ -540,6 +540,7 @@ fn enlarging_once_more_makes_a_new_picture_beside_the_old() {
             job: JobId(2),
             source: source.path.clone().unwrap(),
             format: PictureFormat::Webp,
+            arithmetic: Arithmetic::Fast,
         })
         .unwrap();
     let enlarged = pictures(&until_end(&worker, 2)).remove(0);
@@ -574,6 +575,7 @@ fn another_program_s_picture_is_enlarged_and_nothing_is_made_up_about_it() {
                 job: JobId(id),
                 source,
                 format,
+                arithmetic: Arithmetic::Fast,
             })
             .unwrap();
         let enlarged = pictures(&until_end(&worker, id)).remove(0);

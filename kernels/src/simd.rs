@@ -33,12 +33,22 @@ pub(crate) trait Vector: Copy {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    /// `self` where it is the larger, else `other`: also where either is no number.
+    fn max(self, other: Self) -> Self;
+    /// `self` where it is the smaller, else `other`: also where either is no number.
+    fn min(self, other: Self) -> Self;
     /// `self * factor + addend`, rounded once.
     fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// Both in turns, `a0 b0 a1 b1 ..`: the first half and the second.
     fn zip(self, other: Self) -> (Self, Self);
     /// Undoes [`Self::zip`]: every second value of both, from the first on and from the second on.
     fn unzip(self, other: Self) -> (Self, Self);
+    /// Does the work in a function of its own, so that its loops have all registers.
+    fn apart(work: impl Work);
+    /// Its bits as an integer's, 23 to the left: what stood in the mantissa's last places becomes the
+    /// exponent.
+    fn mantissa_to_exponent(self) -> Self;
 }
 
 /// A piece of work that is compiled once for each kind of vector.
@@ -116,8 +126,9 @@ fn avx2(work: impl Work) {
 /// Implements [`Vector`] by the operations of one instruction set.
 macro_rules! vector {
     (
-        $name:ident, $register:ty, $lanes:literal, $set:literal, $splat:ident, $load:ident, $store:ident,
-        $add:ident, $sub:ident, $mul:ident, |$a:ident, $b:ident, $c:ident| $mul_add:expr, $zip:expr, $unzip:expr
+        $name:ident, $register:ty, $lanes:literal, $set:literal, $features:literal, $splat:ident, $load:ident, $store:ident,
+        $add:ident, $sub:ident, $mul:ident, $div:ident, |$a:ident, $b:ident, $c:ident| $mul_add:expr, $zip:expr,
+        $unzip:expr, $max:expr, $min:expr, $shift:expr
     ) => {
         #[doc = concat!("A register of ", $set, ". Only [`Simd::run`] hands it out, on processors that have it.")]
         #[derive(Clone, Copy)]
@@ -166,6 +177,26 @@ macro_rules! vector {
             }
 
             #[inline(always)]
+            fn div(self, other: Self) -> Self {
+                // SAFETY: as above.
+                Self(unsafe { arch::$div(self.0, other.0) })
+            }
+
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: as above.
+                Self(unsafe { $max })
+            }
+
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                let ($a, $b) = (self.0, other.0);
+                // SAFETY: as above.
+                Self(unsafe { $min })
+            }
+
+            #[inline(always)]
             fn mul_add(self, factor: Self, addend: Self) -> Self {
                 let ($a, $b, $c) = (self.0, factor.0, addend.0);
                 // SAFETY: as above.
@@ -187,6 +218,24 @@ macro_rules! vector {
                 let (even, odd) = unsafe { $unzip };
                 (Self(even), Self(odd))
             }
+
+            #[inline(always)]
+            fn apart(work: impl Work) {
+                #[target_feature(enable = $features)]
+                #[inline(never)]
+                fn run(work: impl Work) {
+                    work.run::<$name>();
+                }
+                // SAFETY: as above.
+                unsafe { run(work) }
+            }
+
+            #[inline(always)]
+            fn mantissa_to_exponent(self) -> Self {
+                let $a = self.0;
+                // SAFETY: as above.
+                Self(unsafe { $shift })
+            }
         }
     };
 }
@@ -197,12 +246,14 @@ vector!(
     arch::__m512,
     16,
     "AVX-512",
+    "avx512f",
     _mm512_set1_ps,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
     _mm512_add_ps,
     _mm512_sub_ps,
     _mm512_mul_ps,
+    _mm512_div_ps,
     |a, b, c| arch::_mm512_fmadd_ps(a, b, c),
     {
         let low = arch::_mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -220,7 +271,10 @@ vector!(
             arch::_mm512_permutex2var_ps(a, even, b),
             arch::_mm512_permutex2var_ps(a, odd, b),
         )
-    }
+    },
+    arch::_mm512_max_ps(a, b),
+    arch::_mm512_min_ps(a, b),
+    arch::_mm512_castsi512_ps(arch::_mm512_slli_epi32::<23>(arch::_mm512_castps_si512(a)))
 );
 #[cfg(target_arch = "x86_64")]
 vector!(
@@ -228,12 +282,14 @@ vector!(
     arch::__m256,
     8,
     "AVX2",
+    "avx2,fma",
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_add_ps,
     _mm256_sub_ps,
     _mm256_mul_ps,
+    _mm256_div_ps,
     |a, b, c| arch::_mm256_fmadd_ps(a, b, c),
     {
         let (low, high) = (
@@ -252,7 +308,10 @@ vector!(
             arch::_mm256_shuffle_ps::<0x88>(low, high),
             arch::_mm256_shuffle_ps::<0xdd>(low, high),
         )
-    }
+    },
+    arch::_mm256_max_ps(a, b),
+    arch::_mm256_min_ps(a, b),
+    arch::_mm256_castsi256_ps(arch::_mm256_slli_epi32::<23>(arch::_mm256_castps_si256(a)))
 );
 #[cfg(target_arch = "aarch64")]
 vector!(
@@ -260,15 +319,21 @@ vector!(
     arch::float32x4_t,
     4,
     "NEON",
+    "neon",
     vdupq_n_f32,
     vld1q_f32,
     vst1q_f32,
     vaddq_f32,
     vsubq_f32,
     vmulq_f32,
+    vdivq_f32,
     |a, b, c| arch::vfmaq_f32(c, a, b),
     (arch::vzip1q_f32(a, b), arch::vzip2q_f32(a, b)),
-    (arch::vuzp1q_f32(a, b), arch::vuzp2q_f32(a, b))
+    (arch::vuzp1q_f32(a, b), arch::vuzp2q_f32(a, b)),
+    // NEON's own maximum of something that is no number is no number.
+    arch::vbslq_f32(arch::vcgtq_f32(a, b), a, b),
+    arch::vbslq_f32(arch::vcltq_f32(a, b), a, b),
+    arch::vreinterpretq_f32_s32(arch::vshlq_n_s32::<23>(arch::vreinterpretq_s32_f32(a)))
 );
 
 /// One value.
@@ -309,6 +374,21 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(self.0 / other.0)
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self.0 > other.0 { self } else { other }
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if self.0 < other.0 { self } else { other }
+    }
+
+    #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
         Self(self.0.mul_add(factor.0, addend.0))
     }
@@ -321,5 +401,15 @@ impl Vector for Portable {
     #[inline(always)]
     fn unzip(self, other: Self) -> (Self, Self) {
         (self, other)
+    }
+
+    #[inline(always)]
+    fn apart(work: impl Work) {
+        work.run::<Self>();
+    }
+
+    #[inline(always)]
+    fn mantissa_to_exponent(self) -> Self {
+        Self(f32::from_bits(self.0.to_bits() << 23))
     }
 }

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
+use common::values;
 use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Threads, Tile, Transformed};
 use proptest::prelude::*;
 
@@ -15,18 +18,6 @@ fn tolerance(tile: Tile) -> f64 {
         Tile::Two => 2e-6,
         Tile::Four => 1e-5,
     }
-}
-
-/// Values in [-1, 1) that look random.
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        (f64::from(state) / f64::from(u32::MAX) * 2.0 - 1.0) as f32
-    };
-    (0..count).map(|_| next()).collect()
 }
 
 struct Case {
@@ -109,22 +100,11 @@ impl Case {
 }
 
 /// The largest difference as a share of the largest value, or of the usual size of a sum of that many
-/// channels where only few and small ones came out; infinite where a value is no number.
+/// channels where only few and small ones came out.
 fn error(case: &Case, got: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(got.len(), expected.len());
     let usual = (case.shape.in_channels as f64).sqrt();
     let largest = expected.iter().fold(usual, |a, b| a.max(b.abs()));
-    let difference = |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs();
-    let differences = got.iter().zip(expected).map(difference);
-    differences.fold(0.0, |a, b| {
-        if b <= a {
-            a
-        } else if b.is_nan() {
-            f64::INFINITY
-        } else {
-            b
-        }
-    }) / largest
+    common::error(got, expected, largest)
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {

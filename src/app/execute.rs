@@ -449,6 +449,7 @@ impl App {
             job: id,
             source: source.clone(),
             format: self.state.settings.format,
+            arithmetic: self.state.settings.request.arithmetic,
         };
         let mut job = Job::new(id, Work::Enlarge(source));
         if let Some(current) = self.state.current() {

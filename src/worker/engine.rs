@@ -121,7 +121,11 @@ impl Engine {
                     job,
                     source,
                     format,
-                } => self.job(job, |engine| engine.enlarge(job, &source, format)),
+                    arithmetic,
+                } => self.job(job, |engine| {
+                    let _exactly = Exactly::when(arithmetic == Arithmetic::Exact);
+                    engine.enlarge(job, &source, format)
+                }),
                 Command::LoadModel(choice) => self.load_ahead(choice),
             }
         }
@@ -158,6 +162,7 @@ impl Engine {
         } else {
             self.guarded(work)
         };
+        give_memory_back();
         self.send(match result {
             Ok(()) => Event::Finished {
                 job,
@@ -498,6 +503,15 @@ fn draw_prompts(
         Ok(Some(loras))
     })?;
     Ok(all.into_inner())
+}
+
+/// Hands what the job freed back to the system: while it ran, the allocator kept it (`main.rs`).
+fn give_memory_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: glibc's function may be called at any time; it touches freed memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Saves an enlarged picture with the settings of the one it was made from.

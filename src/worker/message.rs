@@ -8,8 +8,8 @@ use crate::error::{Error, Remedy};
 use crate::prompt::embeddings::EmbeddingNames;
 pub use crate::request::Recipe;
 use crate::request::{
-    AddOn, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, ModelCard, PictureFormat,
-    PictureSettings, Pixels, SaveTarget,
+    AddOn, Arithmetic, DeviceChoice, DtypeChoice, Emphasis, GenerationRequest, ModelCard,
+    PictureFormat, PictureSettings, Pixels, SaveTarget,
 };
 
 pub use crate::request::Stage;
@@ -28,6 +28,7 @@ pub enum Command {
         job: JobId,
         source: PathBuf,
         format: PictureFormat,
+        arithmetic: Arithmetic,
     },
     /// Load a model now, so that the next job starts at once. `None` is the model that ships.
     LoadModel(ModelChoice),

@@ -3,6 +3,7 @@
 use super::filter::Filter;
 use super::grid::{Grid, copy_padded};
 use super::{Around, Shape};
+use crate::pack::transpose;
 use crate::shared::Shared;
 use crate::simd::{BLOCK, Block, Vector};
 
@@ -176,7 +177,7 @@ pub(super) fn kernel<V: Vector, F: Filter<M, A>, const M: usize, const A: usize>
     for (row, weight) in rows.iter_mut().zip(weight.chunks_exact(in_channels * 9)) {
         *row = &weight[channels.start * 9..channels.end * 9];
     }
-    transpose::<V>(rows, taps);
+    transpose::<V>(rows, taps.len(), taps, 1);
     for (c, taps) in taps.chunks_exact(9).enumerate() {
         for lane in (0..BLOCK).step_by(V::LANES) {
             let mut down = [[V::splat(0.0); A]; 3];
@@ -189,42 +190,6 @@ pub(super) fn kernel<V: Vector, F: Filter<M, A>, const M: usize, const A: usize>
                     value.store(&mut out[(r * A + x) * stride + c].0[lane..]);
                 }
             }
-        }
-    }
-}
-
-/// `to[column].0[row] = from[row][column]`; rows that are empty are zeros.
-#[inline(always)]
-fn transpose<V: Vector>(from: [&[f32]; BLOCK], to: &mut [Block]) {
-    let columns = to.len();
-    let whole = columns - columns % V::LANES;
-    for first_row in (0..BLOCK).step_by(V::LANES) {
-        for first in (0..whole).step_by(V::LANES) {
-            let mut square = [V::splat(0.0); BLOCK];
-            for (i, vector) in square.iter_mut().enumerate().take(V::LANES) {
-                let row = from[first_row + i];
-                if !row.is_empty() {
-                    *vector = V::load(&row[first..]);
-                }
-            }
-            // After as many turns of zipping the first half with the second as the side has factors
-            // of two, rows are columns.
-            let mut side = 1;
-            while side < V::LANES {
-                let before = square;
-                for i in 0..V::LANES / 2 {
-                    (square[2 * i], square[2 * i + 1]) = before[i].zip(before[i + V::LANES / 2]);
-                }
-                side *= 2;
-            }
-            for (i, vector) in square.into_iter().enumerate().take(V::LANES) {
-                vector.store(&mut to[first + i].0[first_row..]);
-            }
-        }
-    }
-    for (column, to) in to.iter_mut().enumerate().skip(whole) {
-        for (to, row) in to.0.iter_mut().zip(from) {
-            *to = row.get(column).copied().unwrap_or_default();
         }
     }
 }

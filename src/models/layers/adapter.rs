@@ -221,6 +221,11 @@ impl Adapters {
         self.lock().patched.as_ref().map(Parameters::shallow_clone)
     }
 
+    /// Whether something is added to what the layer itself gives.
+    pub fn has_branches(&self) -> bool {
+        !self.lock().branches.is_empty()
+    }
+
     /// `y` with every branch of a linear layer added. `x`: `[..., in]`, `y`: `[..., out]`.
     pub fn add_linear(&self, x: &Tensor, mut y: Tensor) -> Tensor {
         for branch in &self.lock().branches {

@@ -1,9 +1,12 @@
-//! Multi-head attention on projected queries, keys and values, through libtorch's fused kernels.
+//! Multi-head attention on projected queries, keys and values, by a kernel of our own or libtorch's
+//! fused ones.
 //!
 //! Source: diffusers `attention_processor.py` (`AttnProcessor2_0`), 0.42.1; Vaswani et al., 2017.
 
+use easel_kernels::{Attention, Simd};
 use tch::Tensor;
 
+use super::plain::{all_plain, count, empty, threads, values, values_mut};
 use super::profile;
 
 /// What a token may look at.
@@ -25,6 +28,13 @@ pub fn attention(
     heads: i64,
     mask: Mask<'_>,
 ) -> Tensor {
+    let all = [query, key, value];
+    if let Mask::Nothing = mask
+        && Simd::detect() != Simd::Portable
+        && all_plain(all)
+    {
+        return profile::layer("attention", || plain(all.map(Tensor::contiguous), heads));
+    }
     // [batch, heads, tokens, head_dim]
     let split = |x: &Tensor| x.unflatten(-1, [heads, -1]).transpose(1, 2);
     let (these, causal) = match mask {
@@ -47,4 +57,22 @@ pub fn attention(
         .flatten(2, 3)
     };
     profile::layer("attention", mixed)
+}
+
+/// On contiguous f32.
+fn plain([query, key, value]: [Tensor; 3], heads: i64) -> Tensor {
+    let size = query.size();
+    let [batch, width] = [size.first(), size.last()].map(|side| count(side.copied().unwrap_or(1)));
+    let heads = count(heads).max(1);
+    let mut mixed = empty(&size);
+    let attention = Attention {
+        batch,
+        heads,
+        head_dim: width / heads,
+        query: values(&query),
+        key: values(&key),
+        value: values(&value),
+    };
+    attention.run(values_mut(&mut mixed), Simd::detect(), threads());
+    mixed
 }

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::product::{After, pixels};
 use super::winograd::Winograd;
 use super::{Adapters, Scope, profile};
 use crate::error::Result;
@@ -54,35 +55,52 @@ impl Conv2d {
 
     /// `[batch, in_channels, height, width]` to `[batch, out_channels, height', width']`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.padded(x, [self.padding; 2])
+        self.padded(x, [self.padding; 2], After::Nothing)
+    }
+
+    /// [`Self::forward`] plus `other`, of the shape of the output.
+    pub fn forward_added(&self, x: &Tensor, other: &Tensor) -> Tensor {
+        self.padded(x, [self.padding; 2], After::Add(other))
     }
 
     /// The same for rows out of a larger map: the rows above and below that the kernel looks at are
     /// part of `x`, and only the columns are padded.
     pub fn forward_rows(&self, x: &Tensor) -> Tensor {
-        self.padded(x, [0, self.padding])
+        self.padded(x, [0, self.padding], After::Nothing)
     }
 
-    fn padded(&self, x: &Tensor, padding: [i64; 2]) -> Tensor {
+    fn padded(&self, x: &Tensor, padding: [i64; 2], after: After<'_>) -> Tensor {
         let patched = self.adapters.patched();
         let is_patched = patched.is_some();
         let parameters = patched.unwrap_or_else(|| self.adapters.own());
         let y = profile::layer(self.name(), || {
-            let fast = match self.stride {
-                1 => self.winograd.forward(x, &parameters, is_patched, padding),
+            match (self.stride, padding, self.kernel()) {
+                (1, [0, 0], Some(1)) => pixels(x, &parameters, after),
+                (1, ..) => self
+                    .winograd
+                    .forward(x, &parameters, is_patched, padding)
+                    .map(|y| plus(y, after)),
                 _ => None,
-            };
-            fast.unwrap_or_else(|| {
+            }
+            .unwrap_or_else(|| {
                 let (weight, bias) = (&parameters.weight, parameters.bias.as_ref());
-                x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1)
+                plus(
+                    x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1),
+                    after,
+                )
             })
         });
         self.adapters.add_conv(x, y, self.stride, padding)
     }
 
+    /// Rows of its window.
+    fn kernel(&self) -> Option<i64> {
+        self.adapters.shape().last().copied()
+    }
+
     /// What a profile calls it.
     fn name(&self) -> &'static str {
-        match (self.adapters.shape().last(), self.stride) {
+        match (self.kernel(), self.stride) {
             (Some(1), _) => "convolution 1x1",
             (Some(3), 1) => "convolution 3x3",
             _ => "convolution, other",
@@ -103,5 +121,13 @@ impl Conv2d {
 
     pub fn device(&self) -> Device {
         self.adapters.device()
+    }
+}
+
+/// `y`, a new tensor, with what follows a convolution.
+fn plus(mut y: Tensor, after: After<'_>) -> Tensor {
+    match after {
+        After::Add(other) => y.g_add_(other),
+        After::Nothing | After::Gate => y,
     }
 }

@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Adapters, Scope, profile};
+use super::product::{After, pixels, tokens};
+use super::{Adapters, Parameters, Scope, profile};
 use crate::error::Result;
 
 /// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
@@ -27,12 +28,60 @@ impl Linear {
         })
     }
 
-    /// `[..., in_features]` to `[..., out_features]`.
+    /// `[..., in_features]` to `[..., out_features]`, a new tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let own = self.adapters.current();
-        let y = profile::layer("linear", || x.linear(&own.weight, own.bias.as_ref()));
+        let y = profile::layer("linear", || {
+            tokens(x, &own, After::Nothing).unwrap_or_else(|| linear(x, &own))
+        });
         self.adapters.add_linear(x, y)
     }
+
+    /// [`Self::forward`] plus `other`, of the shape of the output.
+    pub fn forward_added(&self, x: &Tensor, other: &Tensor) -> Tensor {
+        let own = self.adapters.current();
+        let y = profile::layer("linear", || {
+            tokens(x, &own, After::Add(other)).unwrap_or_else(|| linear(x, &own).g_add_(other))
+        });
+        self.adapters.add_linear(x, y)
+    }
+
+    /// The first half of what [`Self::forward`] gives, each feature times the GELU of its fellow in the
+    /// second half: `[..., out_features / 2]`. Source: Shazeer, "GLU Variants", arXiv 2002.05202.
+    pub fn forward_gated(&self, x: &Tensor) -> Tensor {
+        let gated = || tokens(x, &self.adapters.current(), After::Gate);
+        let fast = match self.adapters.has_branches() {
+            true => None,
+            false => profile::layer("linear", gated),
+        };
+        fast.unwrap_or_else(|| {
+            let both = self.forward(x);
+            let half = both.size().last().copied().unwrap_or_default() / 2;
+            profile::layer("activation", || {
+                both.narrow(-1, 0, half) * both.narrow(-1, half, half).gelu("none")
+            })
+        })
+    }
+
+    /// From tokens back to the picture that they are the pixels of, added to what it was:
+    /// `[batch, height * width, in_features]` and `[batch, out_features, height, width]` to the latter.
+    pub fn forward_pixels(&self, x: &Tensor, picture: &Tensor) -> Tensor {
+        let before = picture.flatten(2, 3);
+        let added = || pixels(x, &self.adapters.current(), After::Add(&before));
+        let fast = match self.adapters.has_branches() {
+            true => None,
+            false => profile::layer("linear", added),
+        };
+        match fast {
+            Some(y) => y.view_as(picture),
+            // In this order the sum has the memory layout of `picture`.
+            None => picture + self.forward(x).transpose(1, 2).view_as(picture),
+        }
+    }
+}
+
+fn linear(x: &Tensor, own: &Parameters) -> Tensor {
+    x.linear(&own.weight, own.bias.as_ref())
 }
 
 /// A convolution with a kernel of one is a linear map over channels: files have it either way.

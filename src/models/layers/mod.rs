@@ -11,6 +11,8 @@ mod conv;
 mod convolution_plan;
 mod linear;
 mod norm;
+mod plain;
+mod product;
 pub mod profile;
 mod resnet;
 mod strips;

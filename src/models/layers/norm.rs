@@ -1,8 +1,10 @@
 //! Normalisations built from named tensors.
 
+use easel_kernels::Simd;
 use tch::{Kind, Tensor};
 
-use super::{Adapters, Scope, profile};
+use super::plain::{all_plain, count, empty, threads, values, values_mut};
+use super::{Activation, Adapters, Parameters, Scope, profile};
 use crate::error::Result;
 
 /// Wu and He, 2018. `weight`, `bias`: `[channels]`.
@@ -32,10 +34,49 @@ impl GroupNorm {
     /// `[batch, channels, ...]`, a new tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let own = self.adapters.current();
-        let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
         profile::layer("group norm", || {
-            x.group_norm(self.groups, weight, bias, self.eps, true)
+            self.plain(x, &own, false).unwrap_or_else(|| {
+                let (weight, bias) = (Some(&own.weight), own.bias.as_ref());
+                x.group_norm(self.groups, weight, bias, self.eps, true)
+            })
         })
+    }
+
+    /// [`Self::forward`] and an activation after it.
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
+        let own = self.adapters.current();
+        let fast = match activation {
+            Activation::Silu => profile::layer("group norm", || self.plain(x, &own, true)),
+            _ => None,
+        };
+        fast.unwrap_or_else(|| activation.forward(self.forward(x)))
+    }
+
+    /// By our own kernel; `None` where libtorch is to compute it.
+    fn plain(&self, x: &Tensor, own: &Parameters, silu: bool) -> Option<Tensor> {
+        let (weight, bias) = (&own.weight, own.bias.as_ref()?);
+        if Simd::detect() == Simd::Portable || !all_plain([x, weight, bias]) {
+            return None;
+        }
+        let (x, weight, bias) = (x.contiguous(), weight.contiguous(), bias.contiguous());
+        let size = x.size();
+        let mut y = empty(&size);
+        let norm = easel_kernels::GroupNorm {
+            groups: count(self.groups),
+            eps: self.eps,
+            weight: values(&weight),
+            bias: values(&bias),
+            silu,
+        };
+        let batch = count(*size.first()?);
+        norm.run(
+            batch,
+            values(&x),
+            values_mut(&mut y),
+            Simd::detect(),
+            threads(),
+        );
+        Some(y)
     }
 
     /// What this comes to for a map that lies in strips of rows, `[batch, channels, rows, width]` each:

@@ -79,27 +79,29 @@ impl ResnetBlock2D {
         let activation = self.config.activation;
         let mut hidden = self
             .conv1
-            .forward(&activation.forward(self.norm1.forward(x)));
+            .forward(&self.norm1.forward_activated(x, activation));
         let time = self
             .time_emb_proj
             .as_ref()
             .zip(temb)
             // [batch or 1, channels, 1, 1]
             .map(|(proj, temb)| proj.forward(temb).unsqueeze(-1).unsqueeze(-1));
-        hidden = match (self.config.time_scale_shift, time) {
-            (_, None) => self.norm2.forward(&hidden),
-            (TimeScaleShift::Add, Some(time)) => self.norm2.forward(&hidden.g_add_(&time)),
+        let hidden = match (self.config.time_scale_shift, time) {
+            (_, None) => self.norm2.forward_activated(&hidden, activation),
+            (TimeScaleShift::Add, Some(time)) => self
+                .norm2
+                .forward_activated(&hidden.g_add_(&time), activation),
             (TimeScaleShift::ScaleShift, Some(time)) => {
                 let channels = time.size().get(1).copied().unwrap_or_default() / 2;
                 let scale = time.narrow(1, 0, channels) + 1.0;
                 let shift = time.narrow(1, channels, channels);
-                self.norm2.forward(&hidden).g_mul_(&scale).g_add_(&shift)
+                let mut hidden = self.norm2.forward(&hidden);
+                activation.forward(hidden.g_mul_(&scale).g_add_(&shift))
             }
         };
-        let mut hidden = self.conv2.forward(&activation.forward(hidden));
-        hidden = match &self.conv_shortcut {
-            Some(conv) => hidden.g_add_(&conv.forward(x)),
-            None => hidden.g_add_(x),
+        let mut hidden = match &self.conv_shortcut {
+            Some(conv) => conv.forward_added(x, &self.conv2.forward(&hidden)),
+            None => self.conv2.forward_added(&hidden, x),
         };
         match self.config.output_scale_factor {
             1.0 => hidden,
@@ -116,7 +118,7 @@ impl ResnetBlock2D {
         let (hidden, shortcuts): (Vec<_>, Vec<_>) = x
             .windows()
             .map(|window| {
-                let normed = |rows: &Tensor| activation.forward(norm.forward(rows));
+                let normed = |rows: &Tensor| norm.forward_activated(rows, activation);
                 let hidden = window.convolved(&self.conv1, 1, normed);
                 let shortcut = match &self.conv_shortcut {
                     Some(conv) => conv.forward(&window.strip),
@@ -131,7 +133,7 @@ impl ResnetBlock2D {
             .windows()
             .zip(shortcuts)
             .map(|(window, shortcut)| {
-                let normed = |rows: &Tensor| activation.forward(norm.forward(rows));
+                let normed = |rows: &Tensor| norm.forward_activated(rows, activation);
                 let mut out = window.convolved(&self.conv2, 1, normed).g_add_(&shortcut);
                 match self.config.output_scale_factor {
                     1.0 => out,

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use tch::Tensor;
 
-use super::{Conv2d, GroupNorm};
+use super::{Activation, Conv2d, GroupNorm};
 
 /// Consecutive rows of `[batch, channels, height, width]`, from the top.
 #[derive(Debug)]
@@ -83,11 +83,11 @@ pub enum Normalizer<'a> {
 }
 
 impl Normalizer<'_> {
-    /// A new tensor.
-    pub fn forward(&self, rows: &Tensor) -> Tensor {
+    /// Normalised and activated, a new tensor.
+    pub fn forward_activated(&self, rows: &Tensor, activation: Activation) -> Tensor {
         match self {
-            Self::Whole(norm) => norm.forward(rows),
-            Self::Known { scale, shift } => (rows * scale).g_add_(shift),
+            Self::Whole(norm) => norm.forward_activated(rows, activation),
+            Self::Known { scale, shift } => activation.forward((rows * scale).g_add_(shift)),
         }
     }
 }
@@ -159,7 +159,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::models::layers::{Activation, Weights};
+    use crate::models::layers::Weights;
 
     fn noise(shape: &[i64]) -> Tensor {
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
@@ -205,7 +205,7 @@ mod tests {
                 let norm = strips().normalizer(&norm);
                 let got: Strips = strips()
                     .windows()
-                    .map(|w| w.convolved(&conv, 1, |x| Activation::Silu.forward(norm.forward(x))))
+                    .map(|w| w.convolved(&conv, 1, |x| norm.forward_activated(x, Activation::Silu)))
                     .collect();
                 assert!(largest_difference(&got.joined(), &wanted) < 1e-4);
                 let twice = |x: &Tensor| {

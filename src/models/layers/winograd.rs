@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Threads, Tile, Transformed};
-use tch::{Device, Kind, Tensor};
+use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Tile, Transformed};
+use tch::{Kind, Tensor};
 
 use super::Parameters;
-use super::convolution_plan::{Budget, Exactly, Method, choose};
+use super::convolution_plan::{Budget, Method, choose};
+use super::plain::{all_plain, count, empty, threads, values, values_mut};
 
 /// What one layer keeps for it.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ impl Winograd {
     ) -> Option<Tensor> {
         let shape = shape(x, &parameters.weight, padding)?;
         let weight = &parameters.weight;
-        if Exactly::holds() || !is_plain(x) || !is_plain(weight) || !weight.is_contiguous() {
+        if !all_plain([x, weight]) || !weight.is_contiguous() {
             return None;
         }
         let may_keep = if patched { 0 } else { self.may_keep() };
@@ -49,14 +50,13 @@ impl Winograd {
             Method::WinogradKept(tile) => (tile, self.kept(&shape, &parameters.weight, tile)),
         };
         let x = x.contiguous();
-        let none = || Tensor::zeros([shape.out_channels as i64], (Kind::Float, Device::Cpu));
+        let none = || Tensor::zeros([shape.out_channels as i64], (Kind::Float, x.device()));
         let bias = parameters
             .bias
             .as_ref()
             .map_or_else(none, Tensor::contiguous);
         let size = [shape.batch, shape.out_channels, shape.height, shape.width];
-        let mut y = Tensor::empty(size.map(|side| side as i64), (Kind::Float, Device::Cpu));
-        let threads = Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1));
+        let mut y = empty(&size.map(|side| side as i64));
         Convolution {
             shape,
             tile,
@@ -67,7 +67,7 @@ impl Winograd {
             ),
             bias: values(&bias),
         }
-        .run(values_mut(&mut y), Simd::detect(), threads);
+        .run(values_mut(&mut y), Simd::detect(), threads());
         Some(y)
     }
 
@@ -104,8 +104,7 @@ fn shape(x: &Tensor, weight: &Tensor, padding: [i64; 2]) -> Option<Shape> {
         [0, 1] => (Around::Rows, rows - 2),
         _ => return None,
     };
-    let [batch, in_channels, out_channels, height, width] =
-        [batch, c, k, height, width].map(|side| usize::try_from(side).unwrap_or_default());
+    let [batch, in_channels, out_channels, height, width] = [batch, c, k, height, width].map(count);
     (x.size().get(1) == Some(&c) && batch * height * width > 0).then_some(Shape {
         batch,
         in_channels,
@@ -116,36 +115,10 @@ fn shape(x: &Tensor, weight: &Tensor, padding: [i64; 2]) -> Option<Shape> {
     })
 }
 
-/// Whether the kernel may read it as it lies there: f32 on the CPU, and no gradient is asked for.
-fn is_plain(tensor: &Tensor) -> bool {
-    tensor.kind() == Kind::Float && tensor.device() == Device::Cpu && !tensor.requires_grad()
-}
-
-/// The values of a contiguous f32 tensor on the CPU.
-fn values(tensor: &Tensor) -> &[f32] {
-    assert!(
-        tensor.is_contiguous() && tensor.kind() == Kind::Float,
-        "not a plain tensor"
-    );
-    // SAFETY: a contiguous tensor on the CPU has as many values of its kind one after the other from
-    // its data pointer on; it is borrowed as long as they are, and nobody writes into it meanwhile:
-    // this thread is inside the network's `forward`.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
-}
-
-/// The same of a tensor that was just made.
-fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
-    assert!(
-        tensor.is_contiguous() && tensor.kind() == Kind::Float,
-        "not a plain tensor"
-    );
-    // SAFETY: as in `values`; nobody else knows the tensor yet. libtorch's memory came from its own
-    // allocator, so that every bit pattern in it is some f32.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::super::{Conv2d, Exactly, Weights};
     use super::*;
 

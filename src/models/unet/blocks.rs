@@ -39,11 +39,11 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Tensor {
         let x = self.resnet.forward(x, Some(temb));
         match &self.attention {
             Some(attention) => attention.forward(&x, text),
-            None => Ok(x),
+            None => x,
         }
     }
 }
@@ -85,16 +85,16 @@ impl DownBlock {
         temb: &Tensor,
         text: Text<'_>,
         skips: &mut Vec<Tensor>,
-    ) -> Result<Tensor> {
+    ) -> Tensor {
         for layer in &self.layers {
-            x = layer.forward(&x, temb, text)?;
+            x = layer.forward(&x, temb, text);
             skips.push(x.shallow_clone());
         }
         if let Some(downsampler) = &self.downsampler {
             x = downsampler.forward(&x);
             skips.push(x.shallow_clone());
         }
-        Ok(x)
+        x
     }
 }
 
@@ -128,13 +128,11 @@ impl MidBlock {
         Ok(Some(Self { first, rest }))
     }
 
-    pub fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, temb: &Tensor, text: Text<'_>) -> Tensor {
         let x = self.first.forward(x, Some(temb));
         match &self.rest {
-            None => Ok(x),
-            Some((attention, resnet)) => {
-                Ok(resnet.forward(&attention.forward(&x, text)?, Some(temb)))
-            }
+            None => x,
+            Some((attention, resnet)) => resnet.forward(&attention.forward(&x, text), Some(temb)),
         }
     }
 }
@@ -177,7 +175,7 @@ impl UpBlock {
     ) -> Result<Tensor> {
         for layer in &self.layers {
             let skip = skips.pop().ok_or_else(no_skip)?;
-            x = layer.forward(&Tensor::cat(&[x, skip], 1), temb, text)?;
+            x = layer.forward(&Tensor::cat(&[x, skip], 1), temb, text);
         }
         if let Some(upsampler) = &self.upsampler {
             // The size that the state of the way down has: odd sizes come back as they went.

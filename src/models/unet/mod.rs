@@ -154,15 +154,15 @@ impl UNet2DConditionModel {
         };
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down_blocks {
-            x = block.forward(x, &temb, text, &mut skips)?;
+            x = block.forward(x, &temb, text, &mut skips);
         }
         if let Some(block) = &self.mid_block {
-            x = block.forward(&x, &temb, text)?;
+            x = block.forward(&x, &temb, text);
         }
         for block in &self.up_blocks {
             x = block.forward(x, &temb, text, &mut skips)?;
         }
-        let x = activation.forward(self.conv_norm_out.forward(&x));
+        let x = self.conv_norm_out.forward_activated(&x, activation);
         Ok(self.conv_out.forward(&x))
     }
 

@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::config::TransformerSpec;
 use super::text::{AttentionId, Text};
 use crate::error::Result;
-use crate::models::layers::{GroupNorm, LayerNorm, Linear, Mask, Scope, attention, profile};
+use crate::models::layers::{GroupNorm, LayerNorm, Linear, Mask, Scope, attention};
 
 /// Fixed in diffusers' `Transformer2DModel`, whatever the UNet's `norm_eps`.
 const GROUP_NORM_EPS: f64 = 1e-6;
@@ -39,22 +39,14 @@ impl Transformer2DModel {
 
     /// `x`: `[batch, channels, height, width]`; `text`: see [`Text`].
     /// Returns the shape of `x`, a new tensor.
-    pub fn forward(&self, x: &Tensor, text: Text<'_>) -> Result<Tensor> {
-        let (_, _, height, width) = x.size4()?;
+    pub fn forward(&self, x: &Tensor, text: Text<'_>) -> Tensor {
         // [batch, height * width, channels]
         let tokens = self.norm.forward(x).flatten(2, 3).transpose(1, 2);
         let mut tokens = self.proj_in.forward(&tokens);
         for block in &self.transformer_blocks {
             tokens = block.forward(&tokens, text);
         }
-        // [batch, channels, height, width]
-        let picture = self
-            .proj_out
-            .forward(&tokens)
-            .transpose(1, 2)
-            .unflatten(2, [height, width]);
-        // In this order the sum has the memory layout of `x`.
-        Ok(x + picture)
+        self.proj_out.forward_pixels(&tokens, x)
     }
 }
 
@@ -98,16 +90,12 @@ impl BasicTransformerBlock {
 
     fn forward(&self, x: &Tensor, text: Text<'_>) -> Tensor {
         let normed = self.norm1.forward(x);
-        let x = match self.only_cross_attention {
-            true => self.attn1.forward_text(&normed, text),
-            false => self.attn1.forward(&normed),
-        }
-        .g_add_(x);
-        let x = self
-            .attn2
-            .forward_text(&self.norm2.forward(&x), text)
-            .g_add_(&x);
-        self.ff.forward(&self.norm3.forward(&x)).g_add_(&x)
+        let x = &match self.only_cross_attention {
+            true => self.attn1.forward_text(&normed, text, x),
+            false => self.attn1.forward(&normed, x),
+        };
+        let x = &self.attn2.forward_text(&self.norm2.forward(x), text, x);
+        self.ff.forward(&self.norm3.forward(x), x)
     }
 }
 
@@ -133,24 +121,25 @@ impl Attention {
         })
     }
 
-    /// Every pixel looks at every other.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.mixed(x, self.key_value(x))
+    /// Every pixel looks at every other; what it sees is added to `before`.
+    fn forward(&self, x: &Tensor, before: &Tensor) -> Tensor {
+        self.mixed(x, self.key_value(x), before)
     }
 
-    /// Every pixel looks at the text.
-    fn forward_text(&self, x: &Tensor, text: Text<'_>) -> Tensor {
-        self.mixed(x, text.key_value(self.id, |states| self.key_value(states)))
+    /// Every pixel looks at the text; what it sees is added to `before`.
+    fn forward_text(&self, x: &Tensor, text: Text<'_>, before: &Tensor) -> Tensor {
+        let key_value = text.key_value(self.id, |states| self.key_value(states));
+        self.mixed(x, key_value, before)
     }
 
     fn key_value(&self, context: &Tensor) -> (Tensor, Tensor) {
         (self.to_k.forward(context), self.to_v.forward(context))
     }
 
-    fn mixed(&self, x: &Tensor, (key, value): (Tensor, Tensor)) -> Tensor {
+    fn mixed(&self, x: &Tensor, (key, value): (Tensor, Tensor), before: &Tensor) -> Tensor {
         let query = self.to_q.forward(x);
         let mixed = attention(&query, &key, &value, self.heads, Mask::Nothing);
-        self.to_out.forward(&mixed)
+        self.to_out.forward_added(&mixed, before)
     }
 }
 
@@ -170,12 +159,8 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let both = self.proj.forward(x);
-        let half = both.size().last().copied().unwrap_or_default() / 2;
-        let gated = profile::layer("activation", || {
-            both.narrow(-1, 0, half) * both.narrow(-1, half, half).gelu("none")
-        });
-        self.out.forward(&gated)
+    /// Added to `before`.
+    fn forward(&self, x: &Tensor, before: &Tensor) -> Tensor {
+        self.out.forward_added(&self.proj.forward_gated(x), before)
     }
 }

@@ -94,7 +94,7 @@ impl Encoder {
             }
         }
         x = self.mid_block.forward(&x);
-        let x = Activation::Silu.forward(self.conv_norm_out.forward(&x));
+        let x = self.conv_norm_out.forward_activated(&x, Activation::Silu);
         self.conv_out.forward(&x)
     }
 }
@@ -161,7 +161,7 @@ impl Decoder {
             }
         }
         let norm = x.normalizer(&self.conv_norm_out);
-        let normed = |rows: &Tensor| Activation::Silu.forward(norm.forward(rows));
+        let normed = |rows: &Tensor| norm.forward_activated(rows, Activation::Silu);
         let picture: Strips = x
             .windows()
             .map(|window| window.convolved(&self.conv_out, 1, normed))
@@ -236,8 +236,6 @@ impl MidAttention {
         let query = self.to_q.forward(&tokens);
         let (key, value) = (self.to_k.forward(&tokens), self.to_v.forward(&tokens));
         let mixed = attention(&query, &key, &value, 1, Mask::Nothing);
-        // [batch, channels, height, width]
-        let picture = self.to_out.forward(&mixed).transpose(1, 2).view_as(x);
-        x + picture
+        self.to_out.forward_pixels(&mixed, x)
     }
 }

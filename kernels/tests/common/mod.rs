@@ -1,0 +1,29 @@
+//! What the tests of the kernels share: numbers that look random, and how far others are from them.
+
+/// Values in [-1, 1) that look random.
+pub fn values(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (f64::from(state) / f64::from(u32::MAX) * 2.0 - 1.0) as f32
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// The largest difference, as a share of `scale`; infinite where a value is no number.
+pub fn error(got: &[f32], expected: &[f64], scale: f64) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    let difference = |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs();
+    let differences = got.iter().zip(expected).map(difference);
+    differences.fold(0.0, |a, b| {
+        if b <= a {
+            a
+        } else if b.is_nan() {
+            f64::INFINITY
+        } else {
+            b
+        }
+    }) / scale
+}

@@ -1,0 +1,55 @@
+//! Tensors as the slices of f32 that `kernels/` works on.
+
+use easel_kernels::Threads;
+use tch::{Device, Kind, Tensor};
+
+use super::convolution_plan::Exactly;
+
+/// Whether `kernels/` may work on all of these in libtorch's place: f32 on the CPU, nobody asks for a
+/// gradient, and nobody wants libtorch's last bit.
+pub(super) fn all_plain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> bool {
+    let is_plain = |tensor: &Tensor| {
+        tensor.kind() == Kind::Float && tensor.device() == Device::Cpu && !tensor.requires_grad()
+    };
+    !Exactly::holds() && tensors.into_iter().all(is_plain)
+}
+
+/// The values of a contiguous f32 tensor on the CPU.
+pub(super) fn values(tensor: &Tensor) -> &[f32] {
+    check(tensor);
+    // SAFETY: a contiguous tensor on the CPU has as many values of its kind one after the other from
+    // its data pointer on; it is borrowed as long as they are, and nobody writes into it meanwhile:
+    // this thread is inside the network's `forward`.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+/// The same of a tensor that was just made.
+pub(super) fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
+    check(tensor);
+    // SAFETY: as in `values`; nobody else knows the tensor yet. libtorch's memory came from its own
+    // allocator, so that every bit pattern in it is some f32.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+fn check(tensor: &Tensor) {
+    let is_plain = tensor.kind() == Kind::Float
+        && tensor.device() == Device::Cpu
+        && tensor.is_contiguous()
+        && !tensor.data_ptr().is_null();
+    assert!(is_plain || tensor.numel() == 0, "not a plain tensor");
+}
+
+/// A tensor to be filled.
+pub(super) fn empty(size: &[i64]) -> Tensor {
+    Tensor::empty(size, (Kind::Float, Device::Cpu))
+}
+
+/// As many threads as libtorch works with.
+pub(super) fn threads() -> Threads {
+    Threads::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))
+}
+
+/// A size that is not negative.
+pub(super) fn count(size: i64) -> usize {
+    usize::try_from(size).unwrap_or_default()
+}
