@@ -2,6 +2,7 @@
 //! bringing the machine down.
 
 use crate::error::{Error, Result};
+use crate::models::layers::Budget;
 
 /// Bytes of activations at the peak for a pixel of the decoded picture, per channel of the VAE's
 /// widest full-size layer: the map before the last level has twice as many, and goes strip by strip.
@@ -68,6 +69,22 @@ pub fn check_free(bytes: u64, width_px: u64, height_px: u64) -> Result<()> {
     }
 }
 
+/// Keeps `rooms` for converted weights from growing into `bytes` that are about to be taken: they may have
+/// what is free beside them, the first of them first.
+pub(super) fn leave_free<'a>(bytes: u64, rooms: impl Iterator<Item = &'a Budget>) {
+    if let Some(available) = available_bytes() {
+        limit(rooms, available.saturating_sub(bytes));
+    }
+}
+
+fn limit<'a>(rooms: impl Iterator<Item = &'a Budget>, free: u64) {
+    let mut free = usize::try_from(free).unwrap_or(usize::MAX);
+    for room in rooms {
+        room.limit(free);
+        free = free.saturating_sub(room.left());
+    }
+}
+
 /// Refuses copies of layers that take more `bytes` than the machine has free, where that is known.
 ///
 /// Errors: [`Error::OutOfMemory`].
@@ -126,5 +143,19 @@ mod tests {
         assert!((100..2000).contains(&megabytes), "{megabytes} MB");
         let refused = footprint(1 << 20).check();
         assert!(matches!(refused, Err(Error::OutOfMemory { .. })) || available_bytes().is_none());
+    }
+
+    #[test]
+    fn converted_weights_leave_room_for_what_was_checked() {
+        let rooms = [70, 70].map(Budget::of);
+        let left = |free| {
+            limit(rooms.iter(), free);
+            [rooms[0].left(), rooms[1].left()]
+        };
+        assert_eq!(left(200), [70, 70]);
+        assert_eq!(left(100), [70, 30]);
+        assert!(rooms[0].take(60));
+        assert_eq!(left(100), [10, 30]);
+        assert_eq!(left(0), [0, 0]);
     }
 }

@@ -6,12 +6,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Attachable, Conditioner, Decoder, EmbeddingsRead, Encoded, Family, Footprint, Lora, ModelFiles,
-    Part,
+    Part, check_room, leave_free,
 };
 use crate::checkpoint::GoOn;
 use crate::error::{Error, Result};
 use crate::files::Print;
-use crate::models::layers::Weights;
+use crate::models::layers::{Budget, Weights};
 use crate::models::unet::UNet2DConditionModel;
 use crate::request::{Emphasis, ModelCard, PictureHints};
 use crate::schedule::SchedulerConfig;
@@ -45,6 +45,8 @@ pub struct StableDiffusion {
     /// How many numbers about the picture the UNet takes.
     time_ids: Option<i64>,
     attachable: Attachable,
+    /// The UNet's memory for converted weights.
+    room: Budget,
     /// Those that are attached, and how their files were then.
     loras: Vec<(Lora, Option<Print>)>,
 }
@@ -101,6 +103,7 @@ impl StableDiffusion {
             kind,
             scheduler: files.scheduler.clone(),
             unet,
+            room: weights.room(),
             notes,
             unet_path: files.unet_path(),
             vae_path: files.vae_path(),
@@ -129,8 +132,16 @@ impl StableDiffusion {
         self.loras.clear();
         self.conditioner.forget();
         let mut notes = Vec::new();
+        let is_cuda = self.device.is_cuda();
+        let make_room = |bytes: u64| match is_cuda {
+            true => Ok(()),
+            false => check_room(bytes).map(|()| leave_free(bytes, self.rooms())),
+        };
         for lora in loras {
-            match self.attachable.attach(lora, self.device, self.kind) {
+            match self
+                .attachable
+                .attach(lora, self.device, self.kind, &make_room)
+            {
                 Ok(unknown) => notes.extend(unknown.first().map(|first| {
                     let (count, path) = (unknown.len(), lora.path.display());
                     format!(
@@ -252,8 +263,24 @@ impl StableDiffusion {
         self.decoder.decode(latents)
     }
 
+    /// Refuses a drawing of this size that cannot fit into the machine's free memory beside the weights. Of
+    /// those, no more are kept converted from now on than fit beside it.
+    ///
+    /// Errors: [`Error::OutOfMemory`].
+    pub fn make_room(&self, width_px: u32, height_px: u32, batch: usize) -> Result<()> {
+        let footprint = self.footprint(width_px, height_px, batch);
+        footprint.check()?;
+        leave_free(footprint.bytes(), self.rooms());
+        Ok(())
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = &Budget> {
+        let refiner = self.refiner.as_ref().map(|refiner| &refiner.room);
+        std::iter::once(&self.room).chain(refiner)
+    }
+
     /// What a drawing of this size takes beside the weights.
-    pub fn footprint(&self, width_px: u32, height_px: u32, batch: usize) -> Footprint {
+    fn footprint(&self, width_px: u32, height_px: u32, batch: usize) -> Footprint {
         Footprint {
             batch: batch as u64,
             width_px: u64::from(width_px),

@@ -172,8 +172,7 @@ impl GenerationPlan {
         plan.draw_prompts(request, &BTreeMap::new(), &|_| Ok(None))?;
         // A card's memory is another one, and libtorch says when it is full.
         if !model.device.is_cuda() {
-            let footprint = model.footprint(width_px, height_px, plan.batch_size);
-            footprint.check()?;
+            model.make_room(width_px, height_px, plan.batch_size)?;
         }
         Ok(plan)
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Part, check_room};
+use super::Part;
 use crate::checkpoint::{Change, LoraFile, load_lora};
 use crate::error::{Error, Result};
 use crate::models::layers::{Adapters, Branch};
@@ -57,11 +57,18 @@ impl Attachable {
             .for_each(|(_, adapters)| adapters.clear());
     }
 
-    /// Attaches what a file changes. Returns what in it is of no use for this model.
+    /// Attaches what a file changes. Returns what in it is of no use for this model. `make_room` is told
+    /// the bytes of layers' copies.
     ///
-    /// Errors: [`Error::Model`] where the file is broken or made for another kind of model;
-    /// [`Error::OutOfMemory`].
-    pub fn attach(&self, lora: &Lora, device: Device, kind: Kind) -> Result<Vec<String>> {
+    /// Errors: [`Error::Model`] where the file is broken or made for another kind of model; what
+    /// `make_room` says.
+    pub fn attach(
+        &self,
+        lora: &Lora,
+        device: Device,
+        kind: Kind,
+        make_room: &dyn Fn(u64) -> Result<()>,
+    ) -> Result<Vec<String>> {
         let LoraFile {
             layers,
             ignored: mut unknown,
@@ -79,12 +86,10 @@ impl Attachable {
                 "none of its layers is one of this model's: it was made for another kind of model",
             ));
         }
-        if !device.is_cuda() {
-            let copies = changes
-                .iter()
-                .filter(|(_, change, ..)| change.as_branch().is_none());
-            check_room(copies.map(|(.., adapters)| adapters.copy_bytes()).sum())?;
-        }
+        let copies = changes
+            .iter()
+            .filter(|(_, change, ..)| change.as_branch().is_none());
+        make_room(copies.map(|(.., adapters)| adapters.copy_bytes()).sum())?;
         let _no_grad = tch::no_grad_guard();
         for (name, change, part, adapters) in changes {
             let strength = lora.strength(part);

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
-use super::convolution_plan::Budget;
 use super::profile;
+use super::weights::Budget;
 use crate::error::{Error, Result};
 
 /// One side branch.

@@ -7,10 +7,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use easel_kernels::{Around, Shape, Simd, Tile, Transformed};
+
+use super::weights::Budget;
 
 /// Values that are worked on at once in the costs below.
 const LANES: f64 = 16.0;
@@ -20,10 +20,6 @@ const DIRECT_SHARE: f64 = 0.8;
 const WORTH_IT: f64 = 0.9;
 /// The share of a call's time from which transformed weights are worth keeping.
 const WORTH_KEEPING: f64 = 0.05;
-/// Transformed weights that one network may keep. They are 1.8 to 4 times as large as the weights: the
-/// starter keeps all of them, and a large network those of its layers where it helps the most.
-const KEPT_BYTES: usize = 64 << 20;
-
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -139,34 +135,6 @@ impl Costs {
     }
 }
 
-/// What is left of a network's memory for weights that it keeps in another form; shared by its layers.
-#[derive(Clone, Debug)]
-pub struct Budget(Arc<AtomicUsize>);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::of(KEPT_BYTES)
-    }
-}
-
-impl Budget {
-    pub fn of(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
-    }
-
-    pub fn left(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Whether there was as much, which is taken then.
-    pub fn take(&self, bytes: usize) -> bool {
-        let take = |left: usize| left.checked_sub(bytes);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    }
-}
-
 thread_local! {
     static EXACT: Cell<bool> = const { Cell::new(false) };
 }
@@ -256,7 +224,7 @@ mod tests {
     #[test]
     fn a_budget_is_spent_once() {
         let budget = Budget::default();
-        assert!(budget.take(KEPT_BYTES - 10));
+        assert!(budget.take(budget.left() - 10));
         assert!(!budget.clone().take(11));
         assert!(budget.take(10) && budget.left() == 0);
     }

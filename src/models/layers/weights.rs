@@ -7,15 +7,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
 use super::Adapters;
-use super::convolution_plan::Budget;
 use crate::error::{Error, Result};
 
 /// A file of the wrong kind lacks hundreds of tensors; a few names say as much.
 const MAX_MISSING: usize = 12;
+/// Transformed weights that one network may keep. They are 1.8 to 4 times as large as the weights: the
+/// starter keeps all of them, and a large network those of its layers where it helps the most.
+const KEPT_BYTES: usize = 64 << 20;
 
 /// The tensors of one model.
 #[derive(Debug)]
@@ -84,6 +88,11 @@ impl Weights {
         self.adapters.borrow().clone()
     }
 
+    /// See [`Self::computing_in`].
+    pub fn room(&self) -> Budget {
+        self.room.clone()
+    }
+
     /// Every network's last word while it is built.
     ///
     /// Errors: [`Error::Model`] that names the tensors asked for and not there.
@@ -109,6 +118,39 @@ impl Weights {
         }
         self.missing.borrow_mut().push("and more".to_owned());
         self.check_complete()
+    }
+}
+
+/// What is left of a network's memory for weights that it keeps in another form; shared by its layers.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<AtomicUsize>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::of(KEPT_BYTES)
+    }
+}
+
+impl Budget {
+    pub fn of(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// No more than this is left from now on.
+    pub fn limit(&self, bytes: usize) {
+        self.0.fetch_min(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there was as much, which is taken then.
+    pub fn take(&self, bytes: usize) -> bool {
+        let take = |left: usize| left.checked_sub(bytes);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 }
 

@@ -6,8 +6,9 @@ use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Tile, Transformed}
 use tch::{Kind, Tensor};
 
 use super::Parameters;
-use super::convolution_plan::{Budget, Method, choose};
+use super::convolution_plan::{Method, choose};
 use super::plain::{all_plain, count, empty, threads, values, values_mut};
+use super::weights::Budget;
 
 /// What one layer keeps for it.
 #[derive(Debug, Default)]
