@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use easel::checkpoint::{headers, load};
+use easel::checkpoint::{Piece, headers, load, map_pieces};
 use easel::error::Error;
 use easel::models::esrgan::RealEsrganCompact;
 use easel::models::layers::Weights;
@@ -142,6 +142,22 @@ fn aligned_tensors_of_the_right_type_are_views_of_the_mapped_file() {
         20,
         "f16 was not converted"
     );
+}
+
+/// An own map of the whole file for each tensor takes a thousand times the file of address space.
+#[test]
+fn tensors_that_are_converted_later_share_a_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let header =
+        json!({"a": tensor("F16", json!([8]), 0, 16), "b": tensor("F16", json!([8]), 16, 32)});
+    let mut header = header.to_string();
+    header += &" ".repeat((8 - header.len() % 8) % 8);
+    std::fs::write(&path, file(&header, &[0; 32])).unwrap();
+    let all = |name: &str| vec![Piece::whole(name)];
+    let mapped = map_pieces(&[path], &all, Kind::Float, &mut |_| ()).unwrap();
+    let place = |name: &str| mapped.tensors[name].data_ptr() as usize;
+    assert_eq!(place("b").wrapping_sub(place("a")), 16);
 }
 
 #[test]

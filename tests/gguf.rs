@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use easel::checkpoint::{headers, load};
+use easel::checkpoint::{Piece, StoredType, headers, load, map_pieces};
 use easel::error::Error;
 use proptest::prelude::*;
 use tch::{Device, Kind};
@@ -52,6 +52,20 @@ fn every_type_gives_ggmls_values_to_the_last_bit() {
         }
     }
     assert_eq!(loaded.tensors["conv"].size(), [16, 16, 3, 1]);
+}
+
+/// What is made of blocks is in memory: in f32 it would take twice as much as the network needs.
+#[test]
+fn blocks_become_what_the_network_computes_in_also_where_floats_stay_mapped() {
+    let files = [data("types.gguf")];
+    let all = |name: &str| vec![Piece::whole(name)];
+    let mapped = map_pieces(&files, &all, Kind::BFloat16, &mut |_| ()).unwrap();
+    for header in headers(&files).unwrap() {
+        if let StoredType::Blocks(_) = header.dtype {
+            let kind = mapped.tensors[&header.name].kind();
+            assert_eq!(kind, Kind::BFloat16, "{}", header.name);
+        }
+    }
 }
 
 /// A GGUF file made by hand.

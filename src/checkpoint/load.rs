@@ -3,9 +3,16 @@
 //! libtorch maps each file itself (`from_file`, private and copy-on-write), and every tensor is a view
 //! of that map. Where dtype and device fit, the view is what the network computes with: no second
 //! copy, pages read when first used. The map's life is counted by libtorch with the views', so there
-//! is nothing to keep alive and nothing `unsafe` here. What is converted has a map of its own, so that the
-//! pages it was read from leave the memory with it.
+//! is nothing to keep alive and nothing `unsafe` here. What is converted lies in maps apart, one for each
+//! [`RUN_BYTES`] of a file, so that the pages it was read from leave the memory with them. A map reaches
+//! over the whole file, since `from_file` knows no beginning: where address space is counted
+//! ([`maps_are_counted`]), one map a file has to do for all.
+//!
+//! A file must not be overwritten in place while it is mapped: the system ends a program that reads behind
+//! the new end (SIGBUS), and values would mix. One that is replaced (written beside it and renamed) is
+//! fine: the map keeps the old one.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +25,8 @@ use crate::error::{Error, Result};
 
 /// Blocks of numbers that are copied out of a mapped file at once: some hundred kilobytes.
 const BLOCKS_AT_ONCE: u64 = 4096;
+/// Of a file, what lies in one map apart.
+const RUN_BYTES: u64 = 128 << 20;
 
 /// The tensors of a model by the names they have in its files.
 #[derive(Debug)]
@@ -130,7 +139,7 @@ pub fn load_pieces<G: GoOn>(
 }
 
 /// As [`load_pieces`] to the CPU, but floats stay mapped, in the dtype that they are stored in, whatever
-/// the network computes in (`kind`).
+/// the network computes in (`kind`); what has to be made of blocks or bytes becomes that.
 ///
 /// Errors: as [`load_pieces`].
 pub fn map_pieces<G: GoOn>(
@@ -141,9 +150,12 @@ pub fn map_pieces<G: GoOn>(
 ) -> Result<NamedTensors> {
     gather(files, pieces, progress, &|stored, index, cut| {
         let part = stored.part(index, cut, !stored.is(index, kind))?;
+        let is_blocks = matches!(stored.dtype(index), Some(StoredType::Blocks(_)));
         match part.kind() {
             // Few operators know these.
             Kind::Float8e4m3fn | Kind::Float8e5m2 => place(part, Device::Cpu, kind),
+            // Not mapped, but in memory already.
+            _ if is_blocks => place(part, Device::Cpu, kind),
             _ => Ok(part),
         }
     })
@@ -187,7 +199,13 @@ fn gather<G: GoOn>(
 
 /// The tensors of files whose headers were read: on disk, until one is asked for.
 #[derive(Debug)]
-pub struct TensorFiles(Vec<Stored>);
+pub struct TensorFiles {
+    stored: Vec<Stored>,
+    /// The last map apart: the file, which run of it, and all its bytes.
+    run: RefCell<Option<(PathBuf, u64, Tensor)>>,
+    /// Whether there are none.
+    shared: bool,
+}
 
 #[derive(Debug)]
 struct Stored {
@@ -220,12 +238,16 @@ impl TensorFiles {
                 entry,
             }));
         }
-        Ok(Self(all))
+        Ok(Self {
+            stored: all,
+            run: RefCell::default(),
+            shared: maps_are_counted(),
+        })
     }
 
     /// In the order of the files and of the data in them.
     pub fn headers(&self) -> impl Iterator<Item = &TensorHeader> {
-        self.0.iter().map(|stored| &stored.entry.header)
+        self.stored.iter().map(|stored| &stored.entry.header)
     }
 
     /// A part of the tensor at this place in [`TensorFiles::headers`]: a view of the mapped file where
@@ -238,12 +260,31 @@ impl TensorFiles {
         self.cut(index, cut, &stored.whole(&stored.bytes)?)
     }
 
-    /// As [`TensorFiles::read`], out of a map of its own: what was read leaves the memory with it.
+    /// As [`TensorFiles::read`], out of a map that it shares with its neighbours in the file alone: what
+    /// was read leaves the memory with them.
     ///
     /// Errors: as [`TensorFiles::read`].
     pub fn read_apart(&self, index: usize, cut: Cut) -> Result<Tensor> {
+        if self.shared {
+            return self.read(index, cut);
+        }
         let stored = self.at(index)?;
-        self.cut(index, cut, &stored.whole(&map(&stored.file)?)?)
+        let number = stored.entry.begin / RUN_BYTES;
+        let mut run = self.run.borrow_mut();
+        let bytes = match &*run {
+            Some((file, same, bytes)) if (file, *same) == (&stored.file, number) => {
+                bytes.shallow_clone()
+            }
+            _ => {
+                // The one before is let go first.
+                *run = None;
+                let bytes = map(&stored.file)?;
+                let kept = bytes.shallow_clone();
+                *run = Some((stored.file.clone(), number, kept));
+                bytes
+            }
+        };
+        self.cut(index, cut, &stored.whole(&bytes)?)
     }
 
     fn part(&self, index: usize, cut: Cut, apart: bool) -> Result<Tensor> {
@@ -255,14 +296,19 @@ impl TensorFiles {
 
     /// Whether a tensor lies in its file as numbers of this kind.
     fn is(&self, index: usize, kind: Kind) -> bool {
-        match self.0.get(index).map(|stored| stored.entry.header.dtype) {
+        match self.dtype(index) {
             Some(StoredType::Plain(dtype)) => stored_kind(dtype) == Some(kind),
             Some(StoredType::Blocks(_)) | None => false,
         }
     }
 
+    fn dtype(&self, index: usize) -> Option<StoredType> {
+        let stored = self.stored.get(index);
+        stored.map(|stored| stored.entry.header.dtype)
+    }
+
     fn at(&self, index: usize) -> Result<&Stored> {
-        self.0.get(index).ok_or_else(|| Error::Tensor {
+        self.stored.get(index).ok_or_else(|| Error::Tensor {
             name: index.to_string(),
             why: "is missing".to_owned(),
         })
@@ -272,7 +318,10 @@ impl TensorFiles {
         if cut.shape(&whole.size()).is_some() {
             return cut.of(whole.shallow_clone());
         }
-        let name = self.0.get(index).map(|stored| &stored.entry.header.name);
+        let name = self
+            .stored
+            .get(index)
+            .map(|stored| &stored.entry.header.name);
         let why = format!(
             "its tensor {} of shape {:?} is not of the shape that such a file has",
             name.map_or("", String::as_str),
@@ -282,10 +331,24 @@ impl TensorFiles {
     }
 
     fn path_of(&self, index: usize) -> &Path {
-        self.0
+        self.stored
             .get(index)
             .map_or(Path::new(""), |stored| &stored.file)
     }
+}
+
+/// Whether the address space of maps runs out: where the user limits it (`ulimit -v`), or the system
+/// promises no more memory than it has (`vm.overcommit_memory` 2, and systems other than Linux).
+fn maps_are_counted() -> bool {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let is_unlimited = |limits: String| {
+        let mut limits = limits.lines();
+        let limit = limits.find_map(|line| line.strip_prefix("Max address space"));
+        limit.is_some_and(|limit| limit.trim_start().starts_with("unlimited"))
+    };
+    let overcommit = read("/proc/sys/vm/overcommit_memory");
+    overcommit.is_none_or(|mode| mode.trim() == "2")
+        || !read("/proc/self/limits").is_some_and(is_unlimited)
 }
 
 /// The file's bytes, mapped.
