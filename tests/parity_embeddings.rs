@@ -19,7 +19,7 @@ mod drawing;
 use std::path::{Path, PathBuf};
 
 use common::{Reference, compare, data};
-use easel::checkpoint::load_embedding;
+use easel::checkpoint::{embedding_shapes, load_embedding};
 use easel::error::Error;
 use easel::families::StableDiffusion;
 use easel::request::Emphasis;
@@ -188,5 +188,7 @@ fn broken_and_hostile_files_are_refused_with_their_cause() {
         let error = load_embedding(&path, Device::Cpu, Kind::Float).unwrap_err();
         assert!(matches!(error, Error::Model { .. }), "{error:?}");
         assert!(error.to_string().contains(cause), "{cause}: {error}");
+        let by_header = embedding_shapes(&path).unwrap_err();
+        assert_eq!(by_header.to_string(), error.to_string());
     }
 }

@@ -30,9 +30,7 @@ pub struct EmbeddingFile {
 ///
 /// Errors: [`Error::Io`]; [`Error::Model`] naming what is broken, or that it is none.
 pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<EmbeddingFile> {
-    if !path.is_file() {
-        return Err(Error::model(path, "there is no such embedding file"));
-    }
+    check_is_there(path)?;
     let mut tensors = load(&[path.to_path_buf()], device, kind, &mut |_| ())?.tensors;
     let names: Vec<String> = tensors.keys().cloned().collect();
     let chosen = chosen(path, &names)?;
@@ -45,14 +43,8 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
         .filter_map(|name| tensors.remove(name))
         .map(|tensor| rows(path, tensor))
         .collect::<Result<Vec<Tensor>>>()?;
-    let count = |tensor: &Tensor| tensor.size().first().copied();
-    if vectors.windows(2).any(|pair| match pair {
-        [first, second] => count(first) != count(second),
-        _ => false,
-    }) {
-        let why = "its two text encoders have different numbers of vectors";
-        return Err(Error::model(path, why));
-    }
+    let shapes: Vec<_> = vectors.iter().map(Tensor::size).collect();
+    checked(path, shapes.iter().map(Vec::as_slice))?;
     Ok(EmbeddingFile { word, vectors })
 }
 
@@ -60,18 +52,43 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
 ///
 /// Errors: as [`load_embedding`].
 pub fn embedding_shapes(path: &Path) -> Result<Vec<[i64; 2]>> {
+    check_is_there(path)?;
     let headers = headers(&[path.to_path_buf()])?;
     let names: Vec<String> = headers.iter().map(|header| header.name.clone()).collect();
     let mut shapes = Vec::new();
     for name in chosen(path, &names)? {
-        let header = headers.iter().find(|header| header.name == name);
-        shapes.push(match header.map(|header| header.shape.as_slice()) {
-            Some([width]) => [1, *width],
-            Some([count, width]) => [*count, *width],
-            shape => return Err(no_rows(path, shape.unwrap_or_default())),
-        });
+        if let Some(header) = headers.iter().find(|header| header.name == name) {
+            if !header.dtype.is_float() {
+                return Err(no_fractions(path));
+            }
+            shapes.push(header.shape.as_slice());
+        }
     }
-    Ok(shapes)
+    checked(path, shapes.into_iter())
+}
+
+/// Shapes of vectors for one text encoder or two, as many for each; a single vector may lie flat.
+fn checked<'a>(path: &Path, shapes: impl Iterator<Item = &'a [i64]>) -> Result<Vec<[i64; 2]>> {
+    let rows = |shape: &[i64]| match *shape {
+        [width] if width > 0 => Ok([1, width]),
+        [count, width] if count > 0 && width > 0 => Ok([count, width]),
+        _ => Err(no_rows(path, shape)),
+    };
+    let shapes = shapes.map(rows).collect::<Result<Vec<_>>>()?;
+    match shapes.as_slice() {
+        [[first, _], [second, _]] if first != second => Err(Error::model(
+            path,
+            "its two text encoders have different numbers of vectors",
+        )),
+        _ => Ok(shapes),
+    }
+}
+
+fn check_is_there(path: &Path) -> Result<()> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(Error::model(path, "there is no such embedding file"))
 }
 
 /// Which of a file's tensors are the vectors, in their order.
@@ -90,24 +107,23 @@ fn chosen<'a>(path: &Path, names: &'a [String]) -> Result<Vec<&'a str>> {
     }
 }
 
+fn no_fractions(path: &Path) -> Error {
+    Error::model(path, "it is no embedding: its tensor holds no fractions")
+}
+
 fn no_rows(path: &Path, shape: &[i64]) -> Error {
     let why =
         format!("it is no embedding: its tensor has the shape {shape:?} instead of [count, width]");
     Error::model(path, why)
 }
 
-/// `[count, width]`; a single vector may lie flat.
+/// A tensor's vectors as rows.
 fn rows(path: &Path, tensor: Tensor) -> Result<Tensor> {
     if !tensor.is_floating_point() {
-        let why = "it is no embedding: its tensor holds no fractions";
-        return Err(Error::model(path, why));
+        return Err(no_fractions(path));
     }
-    let tensor = match tensor.dim() {
+    Ok(match tensor.dim() {
         1 => tensor.f_unsqueeze(0)?,
         _ => tensor,
-    };
-    match tensor.size().as_slice() {
-        [count, width] if *count > 0 && *width > 0 => Ok(tensor),
-        shape => Err(no_rows(path, shape)),
-    }
+    })
 }

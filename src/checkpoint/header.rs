@@ -56,6 +56,25 @@ impl StoredType {
         }
     }
 
+    /// Whether the values are fractions.
+    pub(super) fn is_float(self) -> bool {
+        match self {
+            Self::Blocks(_) => true,
+            Self::Plain(dtype) => !matches!(
+                dtype,
+                Dtype::BOOL
+                    | Dtype::U8
+                    | Dtype::I8
+                    | Dtype::I16
+                    | Dtype::U16
+                    | Dtype::I32
+                    | Dtype::U32
+                    | Dtype::I64
+                    | Dtype::U64
+            ),
+        }
+    }
+
     /// Bytes of those.
     pub(super) fn block_bytes(self) -> u64 {
         match self {
