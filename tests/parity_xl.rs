@@ -657,6 +657,12 @@ fn lcm_is_told_the_guidance_scale() {
         &case,
         &reference,
     );
+    // The other way round it is no such model any more.
+    let plain = ModelFiles::open(&own).unwrap().with_unet(&whole).unwrap();
+    assert_eq!(plain.scheduler.set_alpha_to_one, Some(false));
+    let defaults = plain.card(false).unwrap().defaults;
+    assert_eq!((defaults.steps, defaults.guidance_scale), (25, 7.0));
+    assert_eq!(defaults.sampler, SamplerId::Pndm);
     // A single file, as latent-diffusion would name the layer and as diffusers' script leaves it.
     for name in ["time_embed", "time_embedding"] {
         let name = format!("model.diffusion_model.{name}.cond_proj.weight");

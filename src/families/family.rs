@@ -47,6 +47,15 @@ impl Family {
         }
     }
 
+    /// What diffusers calls the sampler of the family's first models.
+    pub fn scheduler_class(self) -> &'static str {
+        match self {
+            Self::StableDiffusion1 | Self::StableDiffusion => "PNDMScheduler",
+            Self::StableDiffusion2 => "DDIMScheduler",
+            Self::Xl | Self::XlRefiner => "EulerDiscreteScheduler",
+        }
+    }
+
     pub fn is_xl(self) -> bool {
         matches!(self, Self::Xl | Self::XlRefiner)
     }

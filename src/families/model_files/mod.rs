@@ -278,6 +278,7 @@ impl ModelFiles {
         if path.is_file() {
             other.draws_as(self.unet.sample_size);
         }
+        let was_told_guidance = self.unet.time_cond_proj_dim.is_some();
         self.unet = other.config.clone();
         // What it does not say is as with the rest of the model.
         if let Some(prediction) = other.training.prediction {
@@ -290,6 +291,10 @@ impl ModelFiles {
         if self.unet.time_cond_proj_dim.is_some() {
             self.scheduler.class_name = Some(LCM_SCHEDULER.to_owned());
             self.scheduler.set_alpha_to_one = Some(true);
+        } else if was_told_guidance {
+            // A model that was not distilled.
+            self.scheduler.class_name = Some(self.family.scheduler_class().to_owned());
+            self.scheduler.set_alpha_to_one = Some(false);
         }
         self.other_unet = Some(other);
         self.check_parts_fit().map_err(|error| match error {

@@ -327,9 +327,7 @@ impl SingleFile {
         json!({
             "_class_name": match self.generation {
                 _ if is_lcm => LCM_SCHEDULER,
-                Generation::One => "PNDMScheduler",
-                Generation::Two => "DDIMScheduler",
-                Generation::Xl | Generation::XlRefiner => "EulerDiscreteScheduler",
+                generation => generation.family().scheduler_class(),
             },
             "beta_start": 0.00085,
             "beta_end": 0.012,
