@@ -1,7 +1,7 @@
 """LoRA's kin by LyCORIS and peft, for tests/parity_lora.rs. Run from the repository's root.
 
 data/lora/kinds.safetensors: for each case a layer's weight, the tensors of its file, and the weight that
-the layer has with it (LyCORIS 4.1.3's modules, with A1111's rule for DoRA at other strengths than 1; peft
+the layer has with it (LyCORIS 4.1.3's modules, with ComfyUI's rule for DoRA at other strengths than 1; peft
 0.21.2's `merge`). `CASE/base`, `CASE/file/NAME`, `CASE/merged/STRENGTH`, and `CASE/bias/STRENGTH` where the
 bias changes too.
 data/lora/names.json: the names of Stable Diffusion XL's layers in kohya's files, and where diffusers
@@ -54,8 +54,9 @@ def merged(module, layer, strength):
         added = module.get_weight(base.shape)
     if getattr(module, "wd", False):
         whole = module.apply_weight_decompose(base + added)
-        # At other strengths as A1111 1.10 and ComfyUI have it (`apply_weight_decompose`, then the multiplier over the
-        # whole change); LyCORIS itself scales the stretching alone.
+        # At other strengths by ComfyUI's rule (`weight_decompose`: the change with its alpha over its rank, then the
+        # strength over the whole); A1111 1.10 multiplies alpha over rank after decomposing, and LyCORIS scales the
+        # stretching alone.
         return whole if strength == 1.0 else base + (whole - base) * strength
     if isinstance(module, IA3Module):
         return module.get_merged_weight(strength)[0]

@@ -93,8 +93,8 @@ pub struct Magnitude {
     pub values: Tensor,
     /// One value a column instead of one a row.
     pub of_input: bool,
-    /// A strength is of the whole change, so that 0 is the base (A1111, ComfyUI, LyCORIS), instead of
-    /// what is added before the lengths are set (peft).
+    /// A strength is of the whole change, so that 0 is the base (ComfyUI's rule), instead of what is
+    /// added before the lengths are set (peft).
     pub fades: bool,
 }
 
