@@ -164,6 +164,18 @@ impl Print {
         Ok(sum)
     }
 
+    /// As [`Self::of`], of a model: with the config that may lie beside a checkpoint, `NAME.yaml`.
+    ///
+    /// Errors: as [`Self::of`].
+    pub fn of_model(path: &Path) -> Result<Self> {
+        let mut sum = Self::of(path)?;
+        let config = path.with_extension("yaml");
+        if config.is_file() && path.is_file() {
+            sum.add(&config);
+        }
+        Ok(sum)
+    }
+
     /// Of the file that `metadata` is of.
     pub fn of_file(metadata: &std::fs::Metadata) -> Self {
         let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
@@ -376,6 +388,17 @@ mod tests {
         let file = Print::of(&place("model_index.json")).unwrap();
         assert_eq!((file.size_bytes, file.modified_ns), (2, 9_000_000_000));
         assert!(Print::of(&place("missing")).is_err());
+    }
+
+    #[test]
+    fn a_checkpoint_changes_with_the_config_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("v1.5.safetensors");
+        atomic_write(&model, b"weights").unwrap();
+        let alone = Print::of_model(&model).unwrap();
+        assert_eq!(alone, Print::of(&model).unwrap());
+        atomic_write(&folder.path().join("v1.5.yaml"), b"parameterization: v").unwrap();
+        assert_ne!(alone, Print::of_model(&model).unwrap());
     }
 
     #[test]

@@ -69,14 +69,15 @@ struct ModelKey {
     vae: Option<PathBuf>,
     device: Device,
     kind: Kind,
-    /// Of the model, the UNet and the VAE; none of what is not there, which opening it says.
+    /// Of the model, the UNet and the VAE, and of the configs beside them; none of what is not there, which
+    /// opening it says.
     prints: [Option<Print>; 3],
 }
 
 impl ModelKey {
     /// Of the files as they are now.
     fn of(choice: &ModelChoice, device: Device, kind: Kind, config: &WorkerConfig) -> Self {
-        let print = |path: &PathBuf| Print::of(path).ok();
+        let print = |path: &PathBuf| Print::of_model(path).ok();
         let model = choice.model.clone();
         let model = model.unwrap_or_else(|| starter_folder(&config.weights));
         Self {

@@ -140,10 +140,10 @@ impl Look<'_> {
     }
 
     fn file(&mut self, path: &Path) {
-        let Ok(print) = Print::of(path) else {
+        let (Ok(print), Ok(with_config)) = (Print::of(path), Print::of_model(path)) else {
             return;
         };
-        self.remember(path, print, || match Typed::of(path, print) {
+        self.remember(path, with_config, || match Typed::of(path, print) {
             Typed::AddOn(add_on) => Some(Item::AddOn(add_on)),
             Typed::Checkpoint => model(path),
             Typed::Other | Typed::Unknown => None,
