@@ -93,8 +93,8 @@ impl Decoder {
         match &self.vae {
             Vae::Kl(vae) => vae.overflowed_into().map(|kind| match kind {
                 Kind::BFloat16 => {
-                    "Its VAE overflows in f16, and there is no room for f32: pictures are \
-                                   decoded in bf16, which is coarser"
+                    "Its VAE overflows in f16, and there is no room for f32: pictures of this size are \
+                     decoded in bf16, which is coarser"
                         .to_owned()
                 }
                 _ => {

@@ -2,9 +2,11 @@
 //!
 //! SDXL's VAE overflows in f16 (its config's `force_upcast`), so it computes in f32 from the start, as in
 //! diffusers 0.42.1 (`pipeline_stable_diffusion_xl.py`, `upcast_vae`). Another one that overflows is read
-//! again in f32 when it happens, or in bf16, which has f32's range, where f32 finds no room.
+//! again in f32 when it happens. A picture that finds no room in f32 is decoded in bf16, which has f32's
+//! range; the next one is tried in f32 again.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tch::{Device, Kind, Tensor};
 
@@ -20,8 +22,10 @@ pub(super) struct SafeVae {
     device: Device,
     /// Where it is read from once more; none where it computes in f32 already.
     files: Option<ModelFiles>,
-    /// With the range of f32.
-    wide: OnceCell<(Kind, AutoencoderKL)>,
+    /// In f32, and in bf16.
+    wide: [OnceCell<AutoencoderKL>; 2],
+    /// What the last picture was decoded in, once one did overflow.
+    overflowed_into: Cell<Option<Kind>>,
 }
 
 impl SafeVae {
@@ -43,7 +47,8 @@ impl SafeVae {
             kind,
             device,
             files: (kind == Kind::Half).then(|| files.clone()),
-            wide: OnceCell::new(),
+            wide: Default::default(),
+            overflowed_into: Cell::new(None),
         })
     }
 
@@ -53,7 +58,7 @@ impl SafeVae {
 
     /// What it had to go on in, where it had to.
     pub fn overflowed_into(&self) -> Option<Kind> {
-        self.wide.get().map(|(kind, _)| *kind)
+        self.overflowed_into.get()
     }
 
     /// What it computes in by now.
@@ -66,34 +71,55 @@ impl SafeVae {
     ///
     /// Errors: those of reading the VAE again.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
-        if let Some((kind, vae)) = self.wide.get() {
-            return Ok(vae
-                .decode(&latents.f_to_kind(*kind)?)?
-                .f_to_kind(Kind::Float)?);
-        }
-        let decoded = self.vae.decode(&latents.f_to_kind(self.kind)?)?;
-        match &self.files {
-            Some(files) if !is_finite(&decoded)? => {
-                let wide = self.read_again(files, latents)?;
-                log::warn!("the VAE overflows in f16: it is read again in {:?}", wide.0);
-                self.wide.get_or_init(|| wide);
-                self.decode(latents)
+        if self.overflowed_into().is_none() {
+            let decoded = self.vae.decode(&latents.f_to_kind(self.kind)?)?;
+            if self.files.is_none() || is_finite(&decoded)? {
+                return Ok(decoded.f_to_kind(Kind::Float)?);
             }
-            _ => Ok(decoded.f_to_kind(Kind::Float)?),
+            log::warn!("the VAE overflows in f16: it is read again");
         }
+        let free = available_bytes().filter(|_| !self.device.is_cuda());
+        let first = wide_kind(self.config(), latents, free);
+        let (kind, decoded) = decode_wide(first, &|kind| {
+            let vae = self.wide(kind)?;
+            let decoded = vae.decode(&latents.f_to_kind(kind)?)?;
+            Ok(decoded.f_to_kind(Kind::Float)?)
+        })?;
+        self.overflowed_into.set(Some(kind));
+        Ok(decoded)
     }
 
-    fn read_again(&self, files: &ModelFiles, latents: &Tensor) -> Result<(Kind, AutoencoderKL)> {
-        let read = |kind| -> Result<(Kind, AutoencoderKL)> {
+    /// The VAE in `kind`, read when it is asked for first.
+    fn wide(&self, kind: Kind) -> Result<&AutoencoderKL> {
+        let [float, bfloat] = &self.wide;
+        let wide = if kind == Kind::Float { float } else { bfloat };
+        if let (None, Some(files)) = (wide.get(), &self.files) {
             let weights = files.load(Part::Vae, self.device, kind, &mut |_| ())?;
-            Ok((kind, AutoencoderKL::new(files.vae.clone(), &weights)?))
-        };
-        let free = available_bytes().filter(|_| !self.device.is_cuda());
-        match read(wide_kind(self.config(), latents, free)) {
-            Err(Error::OutOfMemory { .. }) => read(Kind::BFloat16),
-            read => read,
+            let vae = AutoencoderKL::new(files.vae.clone(), &weights)?;
+            return Ok(wide.get_or_init(|| vae));
         }
+        Ok(wide.get().unwrap_or(&self.vae))
     }
+}
+
+/// What `decode` gives in the `first` kind, or in bf16 where f32 finds no room; and in which.
+fn decode_wide<T>(first: Kind, decode: &dyn Fn(Kind) -> Result<T>) -> Result<(Kind, T)> {
+    if first == Kind::Float {
+        // The networks' operators panic.
+        let tried = catch_unwind(AssertUnwindSafe(|| decode(first)));
+        match tried {
+            Err(panic) if !is_out_of_memory(&Error::from_panic(&*panic)) => resume_unwind(panic),
+            Ok(Err(error)) if is_out_of_memory(&error) => {}
+            Err(_) => {}
+            Ok(decoded) => return Ok((first, decoded?)),
+        }
+        log::warn!("no room to decode in f32: it goes on in bf16");
+    }
+    Ok((Kind::BFloat16, decode(Kind::BFloat16)?))
+}
+
+fn is_out_of_memory(error: &Error) -> bool {
+    matches!(error, Error::OutOfMemory { .. })
 }
 
 /// f32 where decoding fits into what is `free`, as far as that is known.
@@ -139,5 +165,34 @@ mod tests {
         assert_eq!(kind(Some(needed)), Kind::Float);
         assert_eq!(kind(Some(needed - 1)), Kind::BFloat16);
         assert_eq!(kind(None), Kind::Float);
+    }
+
+    #[test]
+    fn only_what_runs_out_of_memory_in_f32_is_decoded_in_bf16() {
+        let full = || Error::OutOfMemory {
+            details: String::new(),
+        };
+        let told = |kind| match kind {
+            Kind::Float => Err(full()),
+            kind => Ok(kind),
+        };
+        let panics = |kind| match kind {
+            Kind::Float => panic!("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            kind => Ok(kind),
+        };
+        let bf16 = (Kind::BFloat16, Kind::BFloat16);
+        assert_eq!(decode_wide(Kind::Float, &told).unwrap(), bf16);
+        assert_eq!(decode_wide(Kind::Float, &panics).unwrap(), bf16);
+        assert_eq!(decode_wide(Kind::BFloat16, &told).unwrap(), bf16);
+        assert_eq!(
+            decode_wide(Kind::Float, &Ok).unwrap(),
+            (Kind::Float, Kind::Float)
+        );
+        let other = |_| Err::<(), _>(Error::Cancelled);
+        assert!(matches!(
+            decode_wide(Kind::Float, &other),
+            Err(Error::Cancelled)
+        ));
+        assert!(decode_wide(Kind::Float, &|_| Err::<(), _>(full())).is_err());
     }
 }

@@ -251,11 +251,11 @@ impl Engine {
             output_width_px: plan.output_width_px,
             output_height_px: plan.output_height_px,
         });
-        let overflowed = loaded.model.decoder.note_of_overflow().is_some();
+        let known = loaded.model.decoder.note_of_overflow();
         let mut draw = || pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher);
         if !job.profile {
             let drawn = draw();
-            return self.after(drawn, overflowed);
+            return self.after(drawn, known);
         }
         profile::start();
         let drawn = profile::part("drawing", draw);
@@ -263,14 +263,14 @@ impl Engine {
             job: job.id,
             layers: profile::finish().into_iter().map(layer_time).collect(),
         });
-        self.after(drawn, overflowed)
+        self.after(drawn, known)
     }
 
-    /// Tells of a VAE that had to go on in f32, the first time.
-    fn after(&self, drawn: Result<()>, overflowed: bool) -> Result<()> {
+    /// Tells of a VAE that had to go on in f32 or bf16, where that is not `known`.
+    fn after(&self, drawn: Result<()>, known: Option<String>) -> Result<()> {
         let model = &self.loaded()?.model;
-        let note = model.decoder.note_of_overflow().filter(|_| !overflowed);
-        if let Some(note) = note {
+        let note = model.decoder.note_of_overflow();
+        if let Some(note) = note.filter(|note| Some(note) != known.as_ref()) {
             self.send(Event::ModelReady(in_memory(model, vec![note])));
         }
         drawn
