@@ -86,7 +86,7 @@ fn words_weigh_what_they_weigh_elsewhere() {
 #[test]
 fn texts_are_blended_and_joined_as_compel_does() {
     let (prompts, tensors) = reference::<Vec<String>>("mixed");
-    assert_eq!(prompts.len(), 4);
+    assert_eq!(prompts.len(), 5);
     let mut model = starter();
     let _no_grad = tch::no_grad_guard();
     for (number, prompt) in prompts.iter().enumerate() {

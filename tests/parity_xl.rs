@@ -167,6 +167,9 @@ fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableD
     let mut model = loaded(files);
     let _no_grad = tch::no_grad_guard();
     let usual = Emphasis::default();
+    let half = "(\"a cat\").blend(0.5, no_normalize)";
+    let half = model.encode(half, Emphasis::Compel, 1).unwrap();
+    assert!(half.pooled.is_some(), "one text of a share of its own");
     let prompt = model.encode(&case.prompt, usual, 1).unwrap();
     let negative = model.encode_negative(&case.negative_prompt, usual, 1);
     let negative = negative.unwrap();

@@ -186,13 +186,11 @@ impl Conditioner {
             }
             all.push((weight, encoded));
         }
-        match all.as_mut_slice() {
-            [(1.0, blended)] if blended.len() == 1 => {
-                if let Some((1.0, only)) = blended.pop() {
-                    return Ok(only);
-                }
-            }
-            _ => {}
+        if let [(1.0, blended)] = all.as_mut_slice()
+            && matches!(blended.as_slice(), [(1.0, _)])
+            && let Some((_, only)) = blended.pop()
+        {
+            return Ok(only);
         }
         let empty = self.encode_chunks(self.chunks(&[], emphasis)?, emphasis, skip)?;
         let mut joined = Vec::new();

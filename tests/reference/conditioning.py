@@ -28,6 +28,7 @@ MIXED = [
     '("a cat, 3d style", "a dog--", (fish)).and(1, 0.6, -0.3)',
     '("a cat", "' + "a dog 3d style " * 10 + '").blend(1.5, -0.4, no_normalize)',
     "a (red cat).swap(dog) on a hill+",
+    '("a cat").blend(0.5, no_normalize)',
 ]
 # The texts of each part at each call of the network, as A1111 counts: `[a:b:4]` is b after the calls 0 to 4.
 DRAWN = {
