@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::prompt::{is_word, weigh};
+use crate::prompt::{is_word, weigh, weigh::Weighed};
 use crate::request::Emphasis;
 
 /// One press of the key.
@@ -34,20 +34,41 @@ pub fn change_weight(
         return None;
     }
     let words = words_at(text, byte(selection.start)..byte(selection.end))?;
-    let found = weigh::around(text, &words, emphasis);
-    let (outer, inner, weight) = match found {
-        Some(found) => (found.outer, found.inner, found.weight),
-        None => (words.clone(), words, 1.0),
+    let alone = Weighed {
+        outer: words.clone(),
+        inner: words.clone(),
+        weight: 1.0,
     };
-    let weight = (((weight + delta) * 100.0).round() / 100.0).clamp(0.1, 2.0);
-    let content = text.get(inner)?;
-    let (replacement, offset) = if (weight - 1.0).abs() < 1e-9 {
+    let found = weigh::around(text, &words, emphasis);
+    // An operator that stands behind wants brackets around all of it.
+    let ways = found.into_iter().chain([alone]).flat_map(|it| {
+        let weight = (((it.weight + delta) * 100.0).round() / 100.0).clamp(0.1, 2.0);
+        [false, true].map(|wrapped| written(text, &it, weight, emphasis, wrapped))
+    });
+    let mut ways = ways.flatten();
+    ways.find(|way| weigh::same_words(text, &way.text, emphasis))
+}
+
+/// The prompt with these words of another weight; `wrapped`: in brackets of their own.
+fn written(
+    text: &str,
+    words: &Weighed,
+    weight: f64,
+    emphasis: Emphasis,
+    wrapped: bool,
+) -> Option<Weighted> {
+    let content = text.get(words.inner.clone())?;
+    let (mut replacement, mut offset) = if (weight - 1.0).abs() < 1e-9 {
         (content.to_owned(), 0)
     } else {
         (weigh::written(content, weight, emphasis)?, 1)
     };
-    let before = text.get(..outer.start)?;
-    let after = text.get(outer.end..)?;
+    if wrapped {
+        replacement = format!("({replacement})");
+        offset += 1;
+    }
+    let before = text.get(..words.outer.start)?;
+    let after = text.get(words.outer.end..)?;
     let start = before.chars().count() + offset;
     Some(Weighted {
         text: format!("{before}{replacement}{after}"),
@@ -167,6 +188,43 @@ mod tests {
                 Some("a (red)1.2 fox"),
             ),
             (Emphasis::None, "a red fox", "red", None),
+            (
+                Emphasis::Compel,
+                "(\"a\", \"b\").blend(1, 0.5)",
+                "a",
+                Some("(((a)1.1), \"b\").blend(1, 0.5)"),
+            ),
+            (
+                Emphasis::Compel,
+                "(((a)1.1), \"b\").blend(1, 0.5)",
+                "a",
+                Some("(((a)1.2), \"b\").blend(1, 0.5)"),
+            ),
+            (
+                Emphasis::Compel,
+                "(\"a :) b\", c).and()",
+                "b",
+                Some("(\"a :) (b)1.1\", c).and()"),
+            ),
+            (Emphasis::Compel, "(a, b).and(1, 2)", "2", None),
+            (
+                Emphasis::Compel,
+                "(red fox).attend(1.3)",
+                "fox",
+                Some("(red fox)1.4"),
+            ),
+            (
+                Emphasis::Compel,
+                "a cat.swap(dog)",
+                "cat",
+                Some("a ((cat)1.1).swap(dog)"),
+            ),
+            (
+                Emphasis::Compel,
+                "a (red fox).swap(dog)",
+                "red",
+                Some("a ((red fox)1.1).swap(dog)"),
+            ),
         ] {
             let start = before.find(selected).unwrap();
             let selection = start..start + selected.len();

@@ -165,12 +165,13 @@ fn target(text: &str, depth: usize) -> Option<(Fragments, &str)> {
     })
 }
 
-/// `1`, `-0.5`, `.5`; nothing else that floats can be.
+/// `1`, `-0.5`, `.5`; nothing else that floats can be, nor what a tensor cannot hold.
 fn number(text: &str) -> Option<f64> {
     let plain = text
         .chars()
         .all(|c| c.is_ascii_digit() || "+-.".contains(c));
-    text.parse().ok().filter(|_| plain)
+    let held = |number: &f64| plain && number.abs() <= f64::from(f32::MAX);
+    text.parse().ok().filter(held)
 }
 
 /// What stands behind `.swap("c", s_end=0.3)`.
@@ -228,7 +229,25 @@ fn factor_behind(text: &str, is_group: bool) -> Option<(f64, &str)> {
     Some((factor, rest.trim_start().strip_prefix(')')?))
 }
 
-/// `(x)`, `(x)1.3`, `(x)++` and `word++`, each behind those inside of it.
+/// What a prompt says beside its weights, and which operator mixes it.
+pub(super) fn unweighed(text: &str) -> (String, &str) {
+    let mixed = mixed(text);
+    let operator = mixed.as_ref().and_then(|it| text.get(it.operator.start..));
+    let pieces = match mixed {
+        Some(mixed) => {
+            let blended = mixed.joined.into_iter().flat_map(|it| it.blended);
+            blended.flat_map(|it| it.pieces).collect()
+        }
+        None => pieces(text),
+    };
+    let words = pieces.iter().filter_map(|piece| match piece {
+        Piece::Text { text, .. } => Some(text.split_whitespace()),
+        Piece::Break => None,
+    });
+    (words.flatten().collect(), operator.unwrap_or_default())
+}
+
+/// `(x)`, `(x)1.3`, `"x"++`, `(x).attend(1.3)` and `word++`, each behind those inside of it.
 pub(super) fn weighed(text: &str) -> Vec<Weighed> {
     let mut found = Vec::new();
     let mut open = Vec::new();
@@ -241,6 +260,13 @@ pub(super) fn weighed(text: &str) -> Vec<Weighed> {
                 (None, at + 1, true)
             }
             (')', _) => (open.pop().map(|start| start..at), at + 1, true),
+            ('"', _) if let Some((inside, _)) = quoted(rest) => {
+                let inner = at + 1..at + 1 + inside.len();
+                let moved = |it: Weighed| it.moved(inner.start);
+                found.extend(weighed(inside).into_iter().map(moved));
+                let after = inner.end + 1;
+                (Some(inner), after, true)
+            }
             (_, Some((word, _))) => (Some(at..at + word.len()), at + word.len(), false),
             (_, None) => (None, at + letter.len_utf8(), false),
         };
@@ -248,7 +274,9 @@ pub(super) fn weighed(text: &str) -> Vec<Weighed> {
         let Some(inner) = inner else {
             continue;
         };
-        let said = text.get(at..).and_then(|rest| factor(rest, is_group));
+        let said = text
+            .get(at..)
+            .and_then(|rest| factor_behind(rest, is_group));
         if let Some((_, rest)) = said {
             at = text.len() - rest.len();
         }
@@ -370,6 +398,15 @@ mod tests {
             let text = text.repeat(3_000);
             assert!(!pieces(&text).is_empty());
             assert!(mixed(&text).is_none());
+        }
+    }
+
+    #[test]
+    fn what_no_tensor_holds_is_no_weight() {
+        let nines = "9".repeat(400);
+        for text in ["(a, b).blend(N, 1)", "(a, b).and(1, -N)"] {
+            assert!(mixed(&text.replace('N', &nines)).is_none(), "{text}");
+            assert!(mixed(&text.replace('N', "999")).is_some(), "{text}");
         }
     }
 }

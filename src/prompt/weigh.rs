@@ -16,6 +16,18 @@ pub struct Weighed {
     pub weight: f64,
 }
 
+impl Weighed {
+    /// In a text that begins `by` bytes before.
+    pub(super) fn moved(self, by: usize) -> Self {
+        let moved = |it: Range<usize>| it.start + by..it.end + by;
+        Self {
+            outer: moved(self.outer),
+            inner: moved(self.inner),
+            weight: self.weight,
+        }
+    }
+}
+
 /// The innermost words with a weight that `words` lie in, or are, as `emphasis` reads the prompt.
 pub fn around(prompt: &str, words: &Range<usize>, emphasis: Emphasis) -> Option<Weighed> {
     let found = match emphasis {
@@ -37,6 +49,19 @@ pub fn written(words: &str, weight: f64, emphasis: Emphasis) -> Option<String> {
         }
         Emphasis::Compel => Some(format!("({words}){weight}")),
         Emphasis::None => None,
+    }
+}
+
+/// Whether two prompts differ in their weights alone, as `emphasis` reads them. Only compel's operators
+/// can be broken by a weight that stands before them.
+pub fn same_words(prompt: &str, other: &str, emphasis: Emphasis) -> bool {
+    match emphasis {
+        Emphasis::Compel => compel::unweighed(prompt) == compel::unweighed(other),
+        Emphasis::Original
+        | Emphasis::NoNorm
+        | Emphasis::Ignore
+        | Emphasis::Comfyui
+        | Emphasis::None => true,
     }
 }
 
@@ -85,6 +110,9 @@ mod tests {
             (Emphasis::Compel, "a (b (c)1.5)0.8", "c", "c", 1.5),
             (Emphasis::Compel, "a (b)", "b", "b", 1.0),
             (Emphasis::Compel, "a cat-- b", "cat", "cat", 0.81),
+            (Emphasis::Compel, "a (b c).attend(1.3)", "c", "b c", 1.3),
+            (Emphasis::Compel, "x \"a (b\"- c)", "a", "a (b", 0.9),
+            (Emphasis::Compel, "\"a (b)2 c\"1.5", "b", "b", 2.0),
         ] {
             let at = prompt.rfind(words).unwrap();
             let found = around(prompt, &(at..at + words.len()), emphasis).unwrap();
