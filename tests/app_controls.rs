@@ -18,12 +18,12 @@ use app_support::{
     setup, shows, type_prompt,
 };
 use easel::app::dialogs::Question;
-use easel::app::state::View;
+use easel::app::state::{View, relative_name};
 use easel::request::{
     AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, ModelCard, PictureSettings,
     RefinerChoice, SamplerId, ScheduleId, SeedMode, Tuning,
 };
-use easel::worker::message::{Event, FileCommand, Picture};
+use easel::worker::message::{Event, FileCommand, OpenedPicture, Picture, Recipe};
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable;
@@ -493,6 +493,51 @@ fn a_lora_is_known_in_any_case_and_by_the_name_that_it_was_trained_under() {
     type_prompt(&mut window, "<lora:pixie2:1>");
     settle(&mut window);
     assert!(shows(&window, "No LoRA file"));
+}
+
+#[test]
+fn what_a_reused_picture_names_is_known_as_drawing_finds_it() {
+    let (mut window, script) = with_add_ons();
+    let hash = "0123456789ab".to_owned();
+    script.say(Event::AddOnsFound(vec![AddOn {
+        hash: Some(hash.clone()),
+        ..add_on(AddOnKind::Lora, "renamed")
+    }]));
+    let path = root().join("foreign.png");
+    let mut recipe = Recipe {
+        request: GenerationRequest {
+            prompt: "embedding:given <lora:before:1>".to_owned(),
+            emphasis: Emphasis::Comfyui,
+            embeddings: vec![PathBuf::from("/elsewhere/given.pt")],
+            ..GenerationRequest::default()
+        },
+        ..Recipe::default()
+    };
+    recipe
+        .request
+        .hashes
+        .loras
+        .insert("before".to_owned(), hash);
+    script.say(Event::HistoryListed(vec![path.clone()]));
+    window.run();
+    button(&mut window, &relative_name(&path));
+    script.say(Event::PictureOpened {
+        path: path.clone(),
+        opened: OpenedPicture {
+            pixels: Arc::new(ball(8, 0, 0.0)),
+            recipe: Some(Box::new(recipe)),
+        },
+    });
+    window.run();
+    script.files();
+    button(&mut window, "Reuse");
+    settle(&mut window);
+    assert_eq!(request(&window).embeddings.len(), 1);
+    assert!(!shows(&window, "There is no embedding of this name"));
+    assert!(!shows(&window, "No LoRA file"));
+    let counted = window.state().state().tokens_asked();
+    let files = counted.embeddings.files();
+    assert_eq!(files, [PathBuf::from("/elsewhere/given.pt")]);
 }
 
 #[test]

@@ -94,9 +94,23 @@ fn a_job_that_is_cancelled_while_its_model_loads_leaves_no_bar_behind() {
     window.run();
     assert!(shows(&window, "Loading Starter… 40 %"));
     button(&mut window, "Cancel");
+    script.say(Event::LoadingStopped);
     script.say(Event::Cancelled { job: job.id });
     window.run();
     assert!(!shows(&window, "Loading Starter… 40 %"));
+    let waiting = generate(&mut window, &script);
+    script.say(Event::ModelLoading {
+        name: "Starter".to_owned(),
+        fraction: 0.4,
+    });
+    window.run();
+    button(&mut window, "Cancel");
+    script.say(Event::Cancelled { job: waiting.id });
+    window.run();
+    assert!(
+        shows(&window, "Loading Starter… 40 %"),
+        "it is loaded on for what comes next"
+    );
     button(&mut window, "Generate");
 }
 

@@ -253,7 +253,10 @@ fn a_job_can_be_cancelled_while_its_model_is_loaded() {
     drop(halts);
     let events = until_end(&worker, 1);
     assert!(
-        matches!(events.as_slice(), [Event::Cancelled { .. }]),
+        matches!(
+            events.as_slice(),
+            [Event::LoadingStopped, Event::Cancelled { .. }]
+        ),
         "{events:?}"
     );
     worker.send(job(2, folder.path(), request(2))).unwrap();
@@ -308,7 +311,7 @@ fn a_model_that_nobody_wants_any_more_is_not_loaded_to_its_end() {
                 assert_eq!(loaded.card.path, Some(other));
                 break;
             }
-            Event::ModelLoading { .. } => {}
+            Event::ModelLoading { .. } | Event::LoadingStopped => {}
             event => panic!("{event:?}"),
         }
     }

@@ -59,6 +59,7 @@ impl App {
                 (models.loading, models.failure, models.loaded) = (None, None, Some(loaded));
                 self.state.tokens.counted = None;
             }
+            Event::LoadingStopped => self.state.models.loading = None,
             Event::ModelFailed { model, failure } => self.on_model_failed(model, failure),
             Event::Started { job, plan } => self.on_started(job, plan),
             Event::Progress { job, progress } => {
@@ -190,8 +191,6 @@ impl App {
     }
 
     fn on_end(&mut self, id: JobId, status: JobStatus) {
-        // It may have been cancelled while its model was loaded.
-        self.state.models.loading = None;
         if let Some(job) = self.state.job_mut(id) {
             job.status = status;
         }
@@ -396,6 +395,7 @@ impl App {
 
     /// Sends what follows from a change of the settings: another model, another folder, other words.
     pub(super) fn follow_settings(&mut self) {
+        self.state.follow_names();
         let request = &self.state.settings.request;
         let model = ModelChoice::from(request);
         if self.asked_model.as_ref() != Some(&model) {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use crate::prompt::embeddings::EmbeddingNames;
 use crate::prompt::{self, Known, Reading, Span, TypedName, Warning};
 use crate::request::{
-    AddOn, AddOnKind, Emphasis, GenerationRequest, ModelCard, ModelDefaults, PictureSettings,
-    Pixels, SamplerId, ScheduleId,
+    AddOn, AddOnHashes, AddOnKind, Emphasis, GenerationRequest, ModelCard, ModelDefaults,
+    PictureSettings, Pixels, SamplerId, ScheduleId,
 };
 use crate::settings::Settings;
 use crate::worker;
@@ -269,13 +269,17 @@ pub struct TokenCount {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub loras: Vec<String>,
-    /// These, and what they were called when they were trained, which names them too.
+    /// These, and what else finds them: what they were called when they were trained, and names of
+    /// the chosen picture's prompt that its hashes tell.
     pub all_of_loras: Vec<String>,
     pub embeddings: Vec<String>,
-    /// The same with their files, as prompts are read.
+    /// The same with their files, as prompts are read; those that the request gives first, as drawing
+    /// takes them.
     pub embedding_files: Arc<EmbeddingNames>,
     /// `None`: nobody has looked for any.
     pub wildcards: Option<Vec<String>>,
+    /// What the request says of them.
+    pub given: (Vec<PathBuf>, AddOnHashes),
 }
 
 /// The list of names below a text field.
@@ -537,6 +541,24 @@ impl State {
 
     /// Takes over what lies in the model folders beside models.
     pub fn take_add_ons(&mut self, add_ons: Vec<AddOn>) {
+        self.models.add_ons = add_ons;
+        self.name_anew();
+    }
+
+    /// Follows what the request says of files that prompts name.
+    pub fn follow_names(&mut self) {
+        let request = &self.settings.request;
+        let (embeddings, hashes) = &self.names.given;
+        if self.names.wildcards.is_some()
+            && (*embeddings != request.embeddings || *hashes != request.hashes)
+        {
+            self.name_anew();
+        }
+    }
+
+    fn name_anew(&mut self) {
+        let add_ons = &self.models.add_ons;
+        let request = &self.settings.request;
         let named = |kind: AddOnKind| {
             let mut names: Vec<String> = add_ons
                 .iter()
@@ -548,17 +570,25 @@ impl State {
             names
         };
         let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
-        let files = embeddings.map(|it| it.path.clone()).collect();
+        let found = embeddings.map(|it| &it.path);
+        let files = request.embeddings.iter().chain(found).cloned().collect();
         let loras = named(AddOnKind::Lora);
         let trained = add_ons.iter().filter_map(|it| it.trained_as.clone());
+        let hashed = request.hashes.loras.iter().filter(|(name, hash)| {
+            AddOn::find(add_ons, AddOnKind::Lora, name, Some(hash.as_str())).is_some()
+        });
+        let of_repositories = loras.iter().filter_map(|name| name.rsplit_once('/'));
+        let more = trained
+            .chain(hashed.map(|(name, _)| name.clone()))
+            .chain(of_repositories.map(|(_, name)| name.to_owned()));
         self.names = Arc::new(Names {
-            all_of_loras: loras.iter().cloned().chain(trained).collect(),
+            all_of_loras: loras.iter().cloned().chain(more).collect(),
             loras,
             embeddings: named(AddOnKind::Embedding),
             embedding_files: Arc::new(EmbeddingNames::new(files)),
             wildcards: Some(named(AddOnKind::Wildcard)),
+            given: (request.embeddings.clone(), request.hashes.clone()),
         });
-        self.models.add_ons = add_ons;
     }
 
     /// The history that the search leaves.

@@ -320,23 +320,25 @@ impl Reader<'_> {
             }
             before = letter;
         }
+        self.mixing(plain, &open);
         for at in open {
             self.warn(
                 at..at + 1,
                 "This ( is never closed; its weight is not read.",
             );
         }
-        self.mixing(plain);
     }
 
-    /// `.blend()`, `.and()` and `.swap()`.
-    fn mixing(&mut self, plain: &str) {
+    /// `.blend()`, `.and()` and `.swap()`; where brackets are that are never closed.
+    fn mixing(&mut self, plain: &str, open: &[usize]) {
         const SWAP: &str = ".swap(";
         for (at, _) in plain.match_indices(SWAP) {
-            self.warn(
-                at..at + SWAP.len() - 1,
-                "The words before are drawn: Easel does not exchange them while drawing.",
-            );
+            let end = at + SWAP.len() - 1;
+            let message = match open.binary_search(&end) {
+                Ok(_) => "This is read as words: its bracket is never closed.",
+                Err(_) => "The words before are drawn: Easel does not exchange them while drawing.",
+            };
+            self.warn(at..end, message);
         }
         let mixed = compel::mixed(plain);
         if let Some(mixed) = &mixed {
@@ -499,15 +501,20 @@ impl Reader<'_> {
                     self.warn(range, message);
                 }
                 Stretch::Words(words) => {
+                    let mut end = 0;
                     for (start, _) in words.match_indices(COMFY_PREFIX) {
+                        // Inside of the one before.
+                        if start < end {
+                            continue;
+                        }
                         let rest = words.get(start..).unwrap_or_default();
-                        let end = rest.find([' ', ',', '\n']).unwrap_or(rest.len());
-                        let start = range.start + start;
+                        let length = rest.find([' ', ',', '\n']).unwrap_or(rest.len());
+                        end = start + length;
                         let message = match self.emphasis {
                             Emphasis::Comfyui => "ComfyUI wants a space before this.",
                             _ => "There is no embedding of this name.",
                         };
-                        self.warn(start..start + end, message);
+                        self.warn(range.start + start..range.start + end, message);
                     }
                 }
             }
@@ -531,7 +538,10 @@ impl Reader<'_> {
             let name = words.next().unwrap_or_default();
             let start = tag.start + 1 + kind.len() + 1;
             let is_known = |names: &[String]| names.iter().any(|it| it.eq_ignore_ascii_case(name));
-            if known.loras.is_some_and(|names| !is_known(names)) && !name.contains(['{', '_']) {
+            if known.loras.is_some_and(|names| !is_known(names))
+                && !name.contains('{')
+                && !name.contains("__")
+            {
                 let range = start..(start + name.len()).max(start + 1);
                 self.warn(
                     range,
@@ -710,6 +720,10 @@ mod tests {
             ("a AND ", vec![("AND", "AND stands between")]),
             ("AND a", vec![("AND", "AND stands between")]),
             (
+                "<lora:p_xel:1> <lora:__bird__:1>",
+                vec![("p_xel", "No LoRA file in th")],
+            ),
+            (
                 "<lora:pixel:1> <lora:pxel:x> <hypernet:y:1>",
                 vec![
                     ("pxel", "No LoRA file in th"),
@@ -728,6 +742,10 @@ mod tests {
             (
                 "neg, embedding:neg, embedding:x, y",
                 vec![("embedding:x", "There is no embedd")],
+            ),
+            (
+                "a, embedding:embedding:x b",
+                vec![("embedding:embedding:x", "There is no embedd")],
             ),
             (
                 "a (b:1.2) [c] [d:e:0.5] {f|g} BREAK (time: noon) h AND i",
@@ -749,6 +767,10 @@ mod tests {
             ]
         );
         for (prompt, want) in [
+            (
+                "a.swap(b",
+                vec![(".swap", "This is read as wo"), ("(", "This ( is never cl")],
+            ),
             ("(\"a\", \"b\").blend(1, 0.5)", vec![]),
             (
                 "(\"a\", \"b\").blend(1)",

@@ -433,6 +433,7 @@ impl Engine {
         };
         let _no_grad = tch::no_grad_guard();
         StableDiffusion::load(files, shipped, key.device, key.kind, &mut progress)
+            .inspect_err(|_| self.send(Event::LoadingStopped))
             .map_err(|error| too_large(&files.path, error))
     }
 

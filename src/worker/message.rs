@@ -140,6 +140,8 @@ pub enum Event {
         fraction: f32,
     },
     ModelReady(LoadedModel),
+    /// What was loaded is not loaded on.
+    LoadingStopped,
     /// A `LoadModel` command failed; a job that needs the model fails with the same message.
     ModelFailed {
         model: Option<PathBuf>,
