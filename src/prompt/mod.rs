@@ -6,7 +6,10 @@
 //! 2. [`networks`]: `<lora:name:0.8>` is taken out;
 //! 3. [`compose`]: `AND` parts it into prompts with weights;
 //! 4. [`schedule`]: `[a:b:0.5]` and `[a|b]` say which text counts at which step;
-//! 5. [`attention`]: `(x:1.2)` weighs words.
+//! 5. [`mixture`]: compel's `.blend()` and `.and()` are several texts at once;
+//! 6. [`attention`]: `(x:1.2)` weighs words;
+//! 7. [`embeddings`]: names of files are cut out of the words. No file is read: paths come in, and who
+//!    asks says how many tokens each takes.
 //!
 //! [`read`] looks at the whole of it at once, for people who type:
 //!

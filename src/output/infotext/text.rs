@@ -1,6 +1,7 @@
 //! The text itself: prompt, negative prompt, and the line of `key: value`.
 
 use super::keys::{NEGATIVE_TEMPLATE, TEMPLATE};
+use crate::prompt::is_word;
 
 /// With fewer settings than this a last line is taken for prompt.
 pub(super) const FEWEST_SETTINGS: usize = 3;
@@ -84,10 +85,6 @@ pub(super) fn settings(line: &str) -> Vec<(String, String)> {
         rest = after;
     }
     values
-}
-
-fn is_word(character: char) -> bool {
-    character.is_alphanumeric() || character == '_'
 }
 
 /// The value at the start of `text`, and what follows its comma.
