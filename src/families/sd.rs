@@ -6,12 +6,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Attachable, Conditioner, Decoder, EmbeddingsRead, Encoded, Family, Footprint, Lora, ModelFiles,
-    Part, check_room, leave_free,
+    Part, check_room, leave_free, room_for_weights,
 };
 use crate::checkpoint::GoOn;
 use crate::error::{Error, Result};
 use crate::files::Print;
-use crate::models::layers::{Budget, Weights};
+use crate::models::layers::{Budget, KeepConverted, Weights};
 use crate::models::unet::UNet2DConditionModel;
 use crate::request::{Emphasis, ModelCard, PictureHints};
 use crate::schedule::SchedulerConfig;
@@ -171,6 +171,12 @@ impl StableDiffusion {
     /// The embeddings that prompts named since this was asked before.
     pub fn take_embeddings_read(&self) -> EmbeddingsRead {
         self.conditioner.take_embeddings_read()
+    }
+
+    /// While it is held, the text encoders' weights stay converted, as far as there is room: for the texts
+    /// of a picture, one after another.
+    pub fn encoding(&self) -> KeepConverted {
+        KeepConverted::within(room_for_weights())
     }
 
     /// Encodes one text of a prompt, without `<lora:...>`, `AND` and editing. `clip_skip`: which of the

@@ -105,6 +105,7 @@ fn encoded(
     plan: &GenerationPlan,
     batch: &Range<usize>,
 ) -> Result<BatchConditions> {
+    let _keep = model.encoding();
     // One encoding serves pictures that share a prompt.
     let pictures = batch
         .clone()

@@ -574,7 +574,7 @@ impl ModelFiles {
         let named = checkpoint::map_pieces(&files, &pieces, kind, progress)?;
         let room = match part {
             Part::Unet => room_for_weights(),
-            // A picture looks at their weights once or twice.
+            // A picture looks at the VAE's once, and keeps the others' while its prompts are encoded.
             Part::Vae | Part::TextEncoder | Part::TextEncoder2 => 0,
         };
         Ok(Weights::new(named.path, named.tensors).computing_in(kind, Budget::of(room)))

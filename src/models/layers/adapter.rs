@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
+use super::conversions::{WeightId, converted};
 use super::profile;
 use super::weights::Budget;
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ impl Parameters {
 /// A layer's own weight and bias.
 #[derive(Debug)]
 struct Own {
+    id: WeightId,
     /// The weight in `kind`, or in the dtype of its file.
     stored: Mutex<Parameters>,
     shape: Vec<i64>,
@@ -61,7 +63,8 @@ impl Own {
         let mut parameters = stored.shallow_clone();
         if parameters.weight.kind() != self.kind {
             let convert = || stored.weight.to_kind(self.kind);
-            parameters.weight = profile::layer("weights, converted", convert);
+            let convert = || profile::layer("weights, converted", convert);
+            parameters.weight = converted(self.id, self.bytes(), convert);
             if self.room.take(self.bytes()) {
                 *stored = parameters.shallow_clone();
             }
@@ -102,6 +105,7 @@ impl Adapters {
     pub fn computing_in(kind: Kind, weight: &Tensor, bias: Option<&Tensor>, room: Budget) -> Self {
         Self {
             own: Arc::new(Own {
+                id: WeightId::new(),
                 shape: weight.size(),
                 device: weight.device(),
                 stored: Mutex::new(Parameters {
@@ -308,6 +312,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::models::layers::KeepConverted;
 
     fn ramp(shape: &[i64]) -> Tensor {
         let count: i64 = shape.iter().product();
@@ -376,6 +381,9 @@ mod tests {
             assert_eq!((adapters.kind(), adapters.copy_bytes()), (Kind::Float, 80));
         }
         assert_eq!(room.left(), 20);
+        let _keep = KeepConverted::within(80);
+        let [a, b] = [second.weight(), second.weight()];
+        assert_eq!(a.data_ptr(), b.data_ptr());
     }
 
     #[test]
