@@ -23,6 +23,9 @@ const EARLY: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// Tells the program that it was started anew, and which variables were set for it.
+const PREPARED: &str = "EASEL_PREPARED";
+
 fn main() {
     let arguments = cli::parse();
     if matches!(
@@ -46,22 +49,35 @@ fn open_window(verbose: bool) -> u8 {
 }
 
 /// Starts this program anew, in its own place, where [`EARLY`] has something to say. Who sets a variable
-/// keeps what was set. Where the restart fails, Easel goes on as it is.
+/// keeps what was set. Where the restart fails, Easel goes on as it is. Programs that Easel starts do not
+/// inherit what was set for it.
 #[cfg(unix)]
 fn restart_prepared() {
     use std::os::unix::process::CommandExt;
+    if let Some(set) = std::env::var_os(PREPARED) {
+        let own = EARLY.iter().map(|(name, ..)| *name);
+        for name in own.filter(|name| set.to_string_lossy().split(',').any(|it| it == *name)) {
+            // SAFETY: no other thread runs yet that could read the environment.
+            unsafe { std::env::remove_var(name) };
+        }
+        // SAFETY: as above.
+        unsafe { std::env::remove_var(PREPARED) };
+        return;
+    }
     let unset = |name: &str| std::env::var_os(name).is_none();
     let missing: Vec<_> = EARLY
         .iter()
         .filter(|(name, _, same)| unset(name) && unset(same))
-        .map(|(name, value, _)| (name, value))
+        .map(|(name, value, _)| (*name, *value))
         .collect();
     if missing.is_empty() {
         return;
     }
+    let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
     if let Ok(program) = std::env::current_exe() {
         let error = Process::new(program)
             .args(std::env::args_os().skip(1))
+            .env(PREPARED, names.join(","))
             .envs(missing)
             .exec();
         log::warn!("threads will spin while they wait: {error}");

@@ -26,6 +26,8 @@ const LOOKING: usize = WIDTH * BLOCK;
 const KEYS: usize = 128;
 /// How many times [`LOOKING`] queries look at the same keys one after the other.
 const TURNS: usize = 4;
+/// Numbers of a head's keys that are kept near as a whole: 1 MB.
+const MOST_BROUGHT: usize = 1 << 18;
 /// Queries of a piece of work, where there are too few heads for the threads.
 const PIECE_QUERIES: usize = 256;
 /// Pieces of work for each thread, so that all end at about the same time.
@@ -167,8 +169,14 @@ impl Work for Look<'_> {
         } = self.room;
         let (head, keys) = (self.head, self.head.job.keys());
         weights.resize(KEYS, [Block::ZERO; WIDTH]);
-        head.bring_keys(near);
-        head.bring_values::<V>(values);
+        // A head with few numbers is brought once, a large one bit by bit: threads keep their room.
+        let bit = match keys * head.job.head_dim > MOST_BROUGHT {
+            true => KEYS,
+            false => keys,
+        };
+        if bit == keys {
+            head.bring::<V>(0..keys, near, values);
+        }
         for first in self.queries.clone().step_by(TURNS * LOOKING) {
             let here = first..self.queries.end.min(first + TURNS * LOOKING);
             let starts = || here.clone().step_by(LOOKING);
@@ -178,7 +186,11 @@ impl Work for Look<'_> {
                 head.begin::<V>(turn, queries(from));
             }
             for from in (0..keys).step_by(KEYS) {
-                let keys = from..keys.min(from + KEYS);
+                let mut keys = from..keys.min(from + KEYS);
+                if bit < head.job.keys() {
+                    head.bring::<V>(keys.clone(), near, values);
+                    keys = 0..keys.len();
+                }
                 for (turn, _) in turns.iter_mut().zip(starts()) {
                     head.look::<V>(turn, keys.clone(), near, values, weights);
                 }
@@ -216,22 +228,20 @@ impl<'a> Head<'a> {
         lines
     }
 
-    fn bring_keys(&self, to: &mut Vec<f32>) {
-        let (dim, keys) = (self.job.head_dim, self.job.keys());
-        to.clear();
-        for key in 0..keys {
-            to.extend_from_slice(&self.job.key[self.place(keys, key)..][..dim]);
-        }
-    }
-
+    /// Brings some of the keys and their values near, one after the other.
     #[inline(always)]
-    fn bring_values<V: Vector>(&self, to: &mut Vec<Block>) {
+    fn bring<V: Vector>(&self, some: Range<usize>, near: &mut Vec<f32>, values: &mut Vec<Block>) {
         let (dim, keys) = (self.job.head_dim, self.job.keys());
+        near.clear();
+        near.reserve_exact(some.len() * dim);
+        for key in some.clone() {
+            near.extend_from_slice(&self.job.key[self.place(keys, key)..][..dim]);
+        }
         let blocks = KEYS / BLOCK;
-        to.resize(keys.div_ceil(KEYS) * dim * blocks, Block::ZERO);
-        for (block, first) in (0..keys).step_by(BLOCK).enumerate() {
-            let lines = self.lines(self.job.value, keys, first..keys.min(first + BLOCK));
-            let to = &mut to[block / blocks * dim * blocks + block % blocks..];
+        values.resize(some.len().div_ceil(KEYS) * dim * blocks, Block::ZERO);
+        for (block, first) in some.clone().step_by(BLOCK).enumerate() {
+            let lines = self.lines(self.job.value, keys, first..some.end.min(first + BLOCK));
+            let to = &mut values[block / blocks * dim * blocks + block % blocks..];
             transpose::<V>(lines, dim, to, blocks);
         }
     }
@@ -259,7 +269,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// These queries look at some keys, no more than [`KEYS`].
+    /// These queries look at some of the keys that were brought, no more than [`KEYS`].
     #[inline(always)]
     fn look<V: Vector>(
         &self,

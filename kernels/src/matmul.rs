@@ -361,7 +361,7 @@ impl Stripe<'_> {
     fn tiles<V: Vector, const R: usize>(&self, first: usize) -> usize {
         let depth = self.job.left.columns;
         let rows = std::array::from_fn(|r| &self.left[(first + r) * self.stride..][..depth]);
-        let right = self.right.chunks_exact(depth);
+        let right = self.right.chunks_exact(depth.max(1));
         let mut sums = [[Block::ZERO; WIDTH]; R];
         for (panel, right) in self.panels.clone().zip(right) {
             tile::<V, R, WIDTH>(rows, right, &mut sums, true);

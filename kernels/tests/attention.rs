@@ -145,6 +145,26 @@ fn many_queries_are_shared_out_and_come_to_the_same() {
     assert!(alone == case.run(&numbers, Simd::detect(), 5));
 }
 
+/// As a VAE's: its keys are brought near bit by bit.
+#[test]
+fn one_wide_head_of_many_keys_comes_to_the_same() {
+    let case = Case {
+        batch: 1,
+        heads: 1,
+        dim: 300,
+        queries: 140,
+        keys: 1000,
+        scale: 1.0,
+        seed: 7,
+    };
+    let numbers = case.numbers();
+    let alone = case.run(&numbers, Simd::Portable, 1);
+    assert!(error(&alone, &case.expected(&numbers), 1.0) <= TOLERANCE);
+    for simd in Simd::available() {
+        assert!(alone == case.run(&numbers, simd, 3), "{simd:?}");
+    }
+}
+
 #[test]
 fn products_that_differ_widely_and_what_is_no_number_are_kept_apart() {
     let case = Case {
@@ -169,6 +189,15 @@ fn products_that_differ_widely_and_what_is_no_number_are_kept_apart() {
                 query == 3,
                 "{simd:?} {query}"
             );
+        }
+    }
+    // A key or a value that is no number is seen by every query.
+    for which in [1, 2] {
+        let mut numbers = case.numbers();
+        numbers[which][16 * 150..16 * 151].fill(f32::NAN);
+        for simd in Simd::available() {
+            let seen = case.run(&numbers, simd, 1);
+            assert!(seen.iter().all(|value| value.is_nan()), "{simd:?} {which}");
         }
     }
 }

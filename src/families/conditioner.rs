@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Embeddings, EmbeddingsRead, EncoderShape, Family, ModelFiles, Part};
 use crate::error::Result;
-use crate::models::layers::Weights;
+use crate::models::layers::{Exactly, Weights};
 use crate::prompt::embeddings::Cut;
 use crate::prompt::mixture::{self, Joined};
 use crate::prompt::{Piece, pieces};
@@ -139,7 +139,8 @@ impl Conditioner {
                 .collect::<Result<Vec<_>>>()?;
             mixture.push((weight, chunks));
         }
-        let key = format!("{emphasis:?}:{clip_skip}:{text}");
+        let exactly = Exactly::holds();
+        let key = format!("{emphasis:?}:{clip_skip}:{exactly}:{text}");
         if let Some((_, known)) = self.encodings.iter().find(|(known, _)| *known == key) {
             return Ok(known.shallow_clone());
         }

@@ -26,7 +26,7 @@ use super::queue::Queue;
 use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{Lora, ModelFiles, StableDiffusion};
+use crate::families::{Lora, ModelFiles, StableDiffusion, give_memory_back};
 use crate::files::Print;
 use crate::output;
 use crate::pipeline::{
@@ -111,7 +111,7 @@ impl Engine {
 
     /// Works until the handle is dropped.
     pub(super) fn run(mut self) {
-        while let Some(command) = self.queue.next() {
+        while let Some(command) = self.queue.next(give_memory_back) {
             if self.ends.cancelled.closing() {
                 break;
             }
@@ -163,7 +163,6 @@ impl Engine {
         } else {
             self.guarded(work)
         };
-        give_memory_back();
         self.send(match result {
             Ok(()) => Event::Finished {
                 job,
@@ -505,15 +504,6 @@ fn draw_prompts(
         Ok(Some(loras))
     })?;
     Ok(all.into_inner())
-}
-
-/// Hands what the job freed back to the system: while it ran, the allocator kept it (`main.rs`).
-fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: glibc's function may be called at any time; it touches freed memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Saves an enlarged picture with the settings of the one it was made from.

@@ -72,7 +72,7 @@ impl<'a> Recorder<'a> {
             output_height_px: plan.output_height_px,
             device: device_name(model.device).to_owned(),
             dtype: kind_name(model.kind).to_owned(),
-            arithmetic: arithmetic_used(model.device, model.kind, arithmetic),
+            arithmetic: arithmetic_used(model.device, arithmetic),
             ..unknown_settings()
         };
         Self {

@@ -32,6 +32,7 @@ pub fn attention(
     if let Mask::Nothing = mask
         && Simd::detect() != Simd::Portable
         && all_plain(all)
+        && all.iter().all(|x| fits(x, query))
     {
         return profile::layer("attention", || plain(all.map(Tensor::contiguous), heads));
     }
@@ -59,6 +60,12 @@ pub fn attention(
     profile::layer("attention", mixed)
 }
 
+/// Whether it has the same pictures and channels.
+fn fits(x: &Tensor, query: &Tensor) -> bool {
+    let [size, of] = [x.size(), query.size()];
+    size.len() == 3 && (size.first(), size.last()) == (of.first(), of.last())
+}
+
 /// On contiguous f32.
 fn plain([query, key, value]: [Tensor; 3], heads: i64) -> Tensor {
     let size = query.size();
@@ -75,4 +82,24 @@ fn plain([query, key, value]: [Tensor; 3], heads: i64) -> Tensor {
     };
     attention.run(values_mut(&mut mixed), Simd::detect(), threads());
     mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plain::both_ways::{ramp, same_both_ways};
+    use super::*;
+
+    #[test]
+    fn the_kernel_and_libtorch_see_the_same() {
+        let key = ramp(&[2, 9, 24], 1.0);
+        same_both_ways(|| {
+            attention(
+                &ramp(&[2, 40, 24], 2.0),
+                &key,
+                &(&key * 3.0),
+                3,
+                Mask::Nothing,
+            )
+        });
+    }
 }

@@ -70,6 +70,10 @@ impl Conv2d {
     }
 
     fn padded(&self, x: &Tensor, padding: [i64; 2], after: After<'_>) -> Tensor {
+        // A LoRA's change belongs to the layer, what is added comes after it.
+        if self.adapters.has_branches() && !matches!(after, After::Nothing) {
+            return plus(self.padded(x, padding, After::Nothing), after);
+        }
         let patched = self.adapters.patched();
         let is_patched = patched.is_some();
         let parameters = patched.unwrap_or_else(|| self.adapters.own());

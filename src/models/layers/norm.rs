@@ -55,7 +55,8 @@ impl GroupNorm {
     /// By our own kernel; `None` where libtorch is to compute it.
     fn plain(&self, x: &Tensor, own: &Parameters, silu: bool) -> Option<Tensor> {
         let (weight, bias) = (&own.weight, own.bias.as_ref()?);
-        if Simd::detect() == Simd::Portable || !all_plain([x, weight, bias]) {
+        let fits = x.size().get(1) == weight.size().first();
+        if Simd::detect() == Simd::Portable || !fits || !all_plain([x, weight, bias]) {
             return None;
         }
         let (x, weight, bias) = (x.contiguous(), weight.contiguous(), bias.contiguous());
@@ -150,5 +151,23 @@ impl LayerNorm {
         profile::layer("layer norm", || {
             x.layer_norm([self.features], weight, bias, self.eps, true)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Weights;
+    use super::super::plain::both_ways::{ramp, same_both_ways};
+    use super::*;
+
+    #[test]
+    fn the_kernel_and_libtorch_normalise_alike() {
+        let named = [("weight", ramp(&[12], 1.0)), ("bias", ramp(&[12], 1.0))];
+        let named = named.map(|(name, tensor)| (name.to_owned(), tensor));
+        let weights = Weights::new("test", named.into());
+        let norm = GroupNorm::new(&weights.root(), 4, 12, 1e-5).unwrap();
+        let x = ramp(&[2, 12, 9, 7], 3.0);
+        same_both_ways(|| norm.forward(&x));
+        same_both_ways(|| norm.forward_activated(&x, Activation::Silu));
     }
 }

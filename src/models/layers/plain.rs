@@ -17,6 +17,9 @@ pub(super) fn all_plain<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> bo
 /// The values of a contiguous f32 tensor on the CPU.
 pub(super) fn values(tensor: &Tensor) -> &[f32] {
     check(tensor);
+    if tensor.numel() == 0 {
+        return &[];
+    }
     // SAFETY: a contiguous tensor on the CPU has as many values of its kind one after the other from
     // its data pointer on; it is borrowed as long as they are, and nobody writes into it meanwhile:
     // this thread is inside the network's `forward`.
@@ -26,6 +29,9 @@ pub(super) fn values(tensor: &Tensor) -> &[f32] {
 /// The same of a tensor that was just made.
 pub(super) fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
     check(tensor);
+    if tensor.numel() == 0 {
+        return &mut [];
+    }
     // SAFETY: as in `values`; nobody else knows the tensor yet. libtorch's memory came from its own
     // allocator, so that every bit pattern in it is some f32.
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
@@ -52,4 +58,38 @@ pub(super) fn threads() -> Threads {
 /// A size that is not negative.
 pub(super) fn count(size: i64) -> usize {
     usize::try_from(size).unwrap_or_default()
+}
+
+/// For the tests of layers that have a kernel.
+#[cfg(test)]
+pub(super) mod both_ways {
+    use easel_kernels::Simd;
+
+    use super::*;
+
+    pub fn ramp(shape: &[i64], scale: f64) -> Tensor {
+        let count: i64 = shape.iter().product();
+        let at = Tensor::arange(count, (Kind::Double, Device::Cpu));
+        ((&at * &at * 0.37).sin() * scale)
+            .to_kind(Kind::Float)
+            .view(shape)
+    }
+
+    /// Both ways, and that they are two: long sums are taken in another order.
+    #[track_caller]
+    pub fn same_both_ways(work: impl Fn() -> Tensor) {
+        let _no_grad = tch::no_grad_guard();
+        let fast = work();
+        let exact = {
+            let _exactly = Exactly::when(true);
+            work()
+        };
+        assert_eq!(fast.size(), exact.size());
+        let error = (&fast - &exact).abs().max() / exact.abs().max();
+        let error = error.double_value(&[]);
+        assert!(error < 2e-6, "{error:e}");
+        if Simd::detect() != Simd::Portable {
+            assert!(!fast.equal(&exact), "libtorch computed both");
+        }
+    }
 }

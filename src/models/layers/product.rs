@@ -24,7 +24,11 @@ pub(super) enum After<'a> {
 pub(super) fn tokens(x: &Tensor, layer: &Parameters, after: After<'_>) -> Option<Tensor> {
     let (out, into) = features(layer)?;
     let mut size = x.size();
-    if size.pop() != Some(into) || !is_faster(size.iter().product(), x, layer, after) {
+    if size.pop() != Some(into) {
+        return None;
+    }
+    // Of one picture: the way does not depend on the batch.
+    if !is_faster(size.iter().skip(1).product(), x, layer, after) {
         return None;
     }
     // A picture's pixels, as tokens, lie feature by feature.
@@ -153,18 +157,11 @@ fn products<'a>(
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Kind;
 
+    use super::super::plain::both_ways::{ramp, same_both_ways};
     use super::super::{Branch, Conv2d, Exactly, Linear, Weights};
     use super::*;
-
-    fn ramp(shape: &[i64], scale: f64) -> Tensor {
-        let count: i64 = shape.iter().product();
-        let at = Tensor::arange(count, (Kind::Double, Device::Cpu));
-        ((&at * &at * 0.37).sin() * scale)
-            .to_kind(Kind::Float)
-            .view(shape)
-    }
 
     fn weights() -> Weights {
         let named = [
@@ -175,24 +172,6 @@ mod tests {
         ];
         let named = named.map(|(name, tensor)| (name.to_owned(), tensor));
         Weights::new("test", named.into())
-    }
-
-    /// Both ways, and that they are two: long sums are taken in another order.
-    #[track_caller]
-    fn same_both_ways(work: impl Fn() -> Tensor) {
-        let _no_grad = tch::no_grad_guard();
-        let fast = work();
-        let exact = {
-            let _exactly = Exactly::when(true);
-            work()
-        };
-        assert_eq!(fast.size(), exact.size());
-        let error = (&fast - &exact).abs().max() / exact.abs().max();
-        let error = error.double_value(&[]);
-        assert!(error < 2e-6, "{error:e}");
-        if Simd::detect() != Simd::Portable {
-            assert!(!fast.equal(&exact), "libtorch computed both");
-        }
     }
 
     #[test]
@@ -234,6 +213,23 @@ mod tests {
         same_both_ways(|| linear.forward_added(&tokens, &ramp(&[2, 30, 48], 1.0)));
         same_both_ways(|| linear.forward_gated(&tokens));
         same_both_ways(|| linear.forward_pixels(&tokens, &before));
+        // The change belongs to the layer; what is added comes after it, to the last bit.
+        let _exactly = Exactly::when(true);
+        let other = ramp(&[2, 30, 48], 300.0);
+        let added = linear.forward(&tokens) + &other;
+        assert!(linear.forward_added(&tokens, &other).equal(&added));
+    }
+
+    #[test]
+    fn the_way_of_a_picture_does_not_depend_on_how_many_are_drawn_at_once() {
+        let weights = weights();
+        let linear = Linear::new(&weights.root().child("linear"), 700, 48).unwrap();
+        let layer = weights.adapters()["linear"].current();
+        let few = ramp(&[32, FEWEST_ROWS as i64 - 1, 700], 1.0);
+        assert!(tokens(&few, &layer, After::Nothing).is_none());
+        let x = ramp(&[16, FEWEST_ROWS as i64, 700], 1.0);
+        let (all, one) = (linear.forward(&x), linear.forward(&x.narrow(0, 0, 1)));
+        assert!(one.equal(&all.narrow(0, 0, 1)));
     }
 
     #[test]
