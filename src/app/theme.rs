@@ -5,7 +5,7 @@
 use egui::{
     Color32, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, Style, TextStyle, Theme,
     Vec2, Visuals,
-    style::{HandleShape, Selection, TextCursorStyle, WidgetVisuals, Widgets},
+    style::{HandleShape, ScrollStyle, Selection, TextCursorStyle, WidgetVisuals, Widgets},
 };
 
 use crate::settings::ThemeChoice;
@@ -36,6 +36,9 @@ pub const THUMBNAIL_PX: u32 = 224;
 /// Across a slider's handle, and through its rail.
 pub const HANDLE: f32 = 14.0;
 pub const RAIL: f32 = 4.0;
+/// Share of the text's colour in the handle of a scroll bar, at rest and under the mouse.
+const SCROLL_HANDLE: f32 = 0.5;
+const SCROLL_HANDLE_HELD: f32 = 0.8;
 pub const PROGRESS_HEIGHT: f32 = 6.0;
 pub const ICON: f32 = 16.0;
 pub const ICON_LARGE: f32 = 36.0;
@@ -226,10 +229,23 @@ fn style(theme: Theme, reduce_motion: bool) -> Style {
     spacing.icon_spacing = 6.0;
     spacing.combo_height = 320.0;
     spacing.tooltip_width = 320.0;
-    spacing.scroll = egui::style::ScrollStyle::thin();
+    spacing.scroll = scroll_bars();
     style.interaction.selectable_labels = false;
     style.interaction.tooltip_delay = 0.4;
     style
+}
+
+/// Thin bars without a rail, whose handle is seen on every ground: a mixture of it and the text.
+fn scroll_bars() -> ScrollStyle {
+    ScrollStyle {
+        foreground_color: true,
+        dormant_background_opacity: 0.0,
+        active_background_opacity: 0.0,
+        dormant_handle_opacity: SCROLL_HANDLE,
+        active_handle_opacity: SCROLL_HANDLE,
+        interact_handle_opacity: SCROLL_HANDLE_HELD,
+        ..ScrollStyle::thin()
+    }
 }
 
 fn visuals(theme: Theme, tokens: &Tokens) -> Visuals {
@@ -332,6 +348,13 @@ mod tests {
             ] {
                 let ratio = contrast(color, tokens.panel);
                 assert!(ratio >= 3.0, "{name}: {what} on panel is {ratio:.2}");
+            }
+            let scroll = scroll_bars();
+            assert!(scroll.foreground_color);
+            for share in [scroll.dormant_handle_opacity, scroll.active_handle_opacity] {
+                let handle = tokens.panel.lerp_to_gamma(tokens.text, share);
+                let ratio = contrast(handle, tokens.panel);
+                assert!(ratio >= 3.0, "{name}: a scroll bar is {ratio:.2}");
             }
             for fill in [tokens.accent, tokens.accent_hover] {
                 let ratio = contrast(tokens.on_accent, fill);
