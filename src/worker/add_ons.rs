@@ -32,11 +32,13 @@ pub(super) struct AddOns<'a> {
     known: RefCell<&'a mut KnownFiles>,
     /// Where LoRAs were found that prompts name: every picture's may name the same.
     found: RefCell<BTreeMap<String, PathBuf>>,
+    /// Asked before each file: thousands of headers are read the first time.
+    stop: &'a dyn Fn() -> bool,
 }
 
 impl<'a> AddOns<'a> {
-    /// Looks through the folders; `stop` is asked meanwhile.
-    pub fn of(job: &Job, known: &'a mut KnownFiles, stop: &dyn Fn() -> bool) -> Self {
+    /// Looks through the folders; `stop` is asked meanwhile, and with each file that is opened later.
+    pub fn of(job: &Job, known: &'a mut KnownFiles, stop: &'a dyn Fn() -> bool) -> Self {
         let beside = job.request.model.as_deref().and_then(Path::parent);
         let files = library::files_of_tensors(&job.model_folders, beside, stop);
         known.retain(|path| files.contains(path));
@@ -45,16 +47,20 @@ impl<'a> AddOns<'a> {
             files: files.into_iter().map(named).collect(),
             known: RefCell::new(known),
             found: RefCell::default(),
+            stop,
         }
     }
 
     /// What the prompts may name as embeddings. One that cannot be read is among them where embeddings
     /// lie: naming it says why.
-    pub fn embeddings(&self) -> Vec<PathBuf> {
+    ///
+    /// Errors: [`Error::Cancelled`].
+    pub fn embeddings(&self) -> Result<Vec<PathBuf>> {
         let files = self.files.iter().map(|(_, path)| path);
         let small = files.filter(|path| Print::of(path).is_ok_and(library::may_be_embedding));
         let (mut embeddings, mut unknown) = (Vec::new(), Vec::new());
         for path in small {
+            self.go_on()?;
             match self.typed(path) {
                 Some(Typed::AddOn(it)) if it.kind == AddOnKind::Embedding => embeddings.push(it),
                 Some(Typed::Unknown) if library::lies_with_embeddings(path) => {
@@ -65,7 +71,7 @@ impl<'a> AddOns<'a> {
         }
         library::sort(&mut embeddings);
         let embeddings = embeddings.into_iter().map(|it| it.path);
-        embeddings.chain(unknown).collect()
+        Ok(embeddings.chain(unknown).collect())
     }
 
     /// The small VAE that shows drawings while they form, by the name of the one for the model's latents.
@@ -81,7 +87,7 @@ impl<'a> AddOns<'a> {
     /// The LoRAs of a picture, with what its prompt or its settings call each: those that the request
     /// lists, then those that the prompt names.
     ///
-    /// Errors: [`Error::Request`] naming a LoRA that is in none of the folders.
+    /// Errors: [`Error::Request`] naming a LoRA that is in none of the folders; [`Error::Cancelled`].
     pub fn loras(&self, request: &GenerationRequest, prompt: &str) -> Result<Vec<(String, Lora)>> {
         let chosen = request.loras.iter().map(|choice: &LoraChoice| {
             let lora = Lora {
@@ -113,10 +119,10 @@ impl<'a> AddOns<'a> {
             found.map(|lora| lora.path.clone())
         };
         let OfName { add_ons, unknown } = self.of_name(name);
-        let path = find(&add_ons)
-            .or(unknown)
-            .or_else(|| find(&self.all()))
-            .ok_or_else(|| missing(name, hash))?;
+        let path = find(&add_ons).or(unknown).or_else(|| find(&self.all()));
+        // A look that was stopped has not found everything.
+        self.go_on()?;
+        let path = path.ok_or_else(|| missing(name, hash))?;
         let mut found = self.found.borrow_mut();
         found.insert(name.to_owned(), path.clone());
         Ok(path)
@@ -151,8 +157,16 @@ impl<'a> AddOns<'a> {
         add_ons
     }
 
-    /// `None`: it is gone.
+    fn go_on(&self) -> Result<()> {
+        match (self.stop)() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// `None`: it is gone, or nobody waits for it any more.
     fn typed(&self, path: &Path) -> Option<Typed> {
+        self.go_on().ok()?;
         let print = Print::of(path).ok()?;
         let mut known = self.known.borrow_mut();
         Some(known.of(path, print, || Typed::of(path, print)).clone())
@@ -320,7 +334,7 @@ mod tests {
         let add_ons = AddOns::of(&job(&given), &mut known, GOES_ON);
         let embeddings = of_kind(AddOnKind::Embedding);
         assert_eq!(embeddings.len(), 3);
-        assert_eq!(add_ons.embeddings(), embeddings);
+        assert_eq!(add_ons.embeddings().unwrap(), embeddings);
         assert_eq!(of_kind(AddOnKind::Lora).len(), 3);
         for name in ["ink", "INK", "Wash", "wash"] {
             let shown = AddOn::find(&listed, AddOnKind::Lora, name, None).unwrap();
@@ -344,6 +358,24 @@ mod tests {
         assert_eq!(find().unwrap(), place("INK.ckpt"));
         file_of(&place("z/ink.safetensors"), LORA);
         assert_eq!(find().unwrap(), place("z/ink.safetensors"));
+    }
+
+    #[test]
+    fn a_look_that_is_cancelled_opens_no_more_files() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            file_of(&root.path().join(format!("{name}.safetensors")), LORA);
+        }
+        let given = [root.path().to_path_buf()];
+        let mut known = KnownFiles::default();
+        let cancelled = std::cell::Cell::new(false);
+        let stop = || cancelled.get();
+        let add_ons = AddOns::of(&job(&given), &mut known, &stop);
+        cancelled.set(true);
+        assert!(matches!(add_ons.embeddings(), Err(Error::Cancelled)));
+        assert!(matches!(add_ons.lora("d", None), Err(Error::Cancelled)));
+        drop(add_ons);
+        assert!(known.get(&root.path().join("a.safetensors")).is_none());
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Engine {
             super::send(&self.ends.events, &self.config, ready);
         }
         let given = &request.embeddings;
-        loaded.model.set_embeddings(given, &add_ons.embeddings())?;
+        loaded.model.set_embeddings(given, &add_ons.embeddings()?)?;
         let recorder = Recorder::new(
             &plan,
             &loaded.model,
