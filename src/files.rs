@@ -106,6 +106,22 @@ pub fn new_folder(path: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Res
 }
 
 /// A temporary file beside `path` that holds `bytes` and is on the disk.
+/// Whether `path` can be written, before there is something to write: in its folder, or in the one that
+/// its folder would be made in. Nothing is left there.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let failed = |source| Error::io("Saving", path, source);
+    if path.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let there = folder_of(path).ancestors().find(|folder| folder.exists());
+    let made = tempfile::Builder::new()
+        .prefix(".easel-")
+        .tempfile_in(there.unwrap_or(Path::new(".")));
+    made.map_err(failed).map(drop)
+}
+
 fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder)?;

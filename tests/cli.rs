@@ -678,6 +678,19 @@ fn finish(home: &Path, words: &[&str]) -> Finished {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_is_refused_before_anything_is_drawn() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("afile"), "").unwrap();
+    for place in ["afile/z.png", "afile/folder/"] {
+        let done = finish(home.path(), &["generate", "a cat", "--json", "-o", place]);
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains("afile"), "{said}");
+        assert_eq!(text(&done.stdout), "", "nothing was begun");
+    }
+}
+
+#[test]
 fn help_is_there_for_every_command_and_shows_examples() {
     let home = tempfile::tempdir().unwrap();
     for (words, named) in [

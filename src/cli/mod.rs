@@ -28,6 +28,7 @@ pub use report::{Reporter, Streams, failure_line};
 pub use settings_from::settings_from;
 
 use crate::error::{Error, Result};
+use crate::output;
 use crate::paths;
 use crate::request::GenerationRequest;
 use crate::settings::{self, Settings};
@@ -147,6 +148,7 @@ fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Ou
         None => GenerationRequest::default(),
     };
     let job = job(arguments, settings, base);
+    output::check_target(&job.save_to)?;
     let session = Session {
         handle: &handle,
         previews,

@@ -21,7 +21,8 @@ pub use history::{list as list_pictures, open_picture, thumbnail};
 pub use infotext::write as infotext;
 pub use metadata::read_recipe;
 pub use save::{
-    check_size, enlarged_by, long_prompt_note, save_as, save_enlarged, save_picture, save_plain_png,
+    check_size, check_target, enlarged_by, long_prompt_note, save_as, save_enlarged, save_picture,
+    save_plain_png,
 };
 pub use trash::{delete, restore};
 

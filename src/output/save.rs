@@ -26,6 +26,19 @@ pub fn check_size(format: PictureFormat, width_px: u32, height_px: u32) -> Resul
     )))
 }
 
+/// Refuses a place that cannot be written; to be asked before drawing, where nobody could choose another one
+/// afterwards.
+///
+/// Errors: [`Error::Io`] ("Saving") with the path.
+pub fn check_target(target: &SaveTarget) -> Result<()> {
+    match target {
+        SaveTarget::File(file) => files::check_writable(file),
+        SaveTarget::Library(folder) | SaveTarget::Folder(folder) => {
+            files::check_writable(&folder.join("picture"))
+        }
+    }
+}
+
 /// Worth saying to the person after saving: a JPEG has no room for very long prompts.
 pub fn long_prompt_note(settings: &PictureSettings, format: PictureFormat) -> Option<String> {
     let long = format == PictureFormat::Jpeg && !encode::fits_jpeg(&infotext::write(settings));
