@@ -680,7 +680,7 @@ fn finish(home: &Path, words: &[&str]) -> Finished {
 #[test]
 fn a_place_that_cannot_be_written_is_refused_before_anything_is_drawn() {
     let home = tempfile::tempdir().unwrap();
-    std::fs::write(home.path().join("afile"), "").unwrap();
+    std::fs::File::create(home.path().join("afile")).unwrap();
     for place in ["afile/z.png", "afile/folder/"] {
         let done = finish(home.path(), &["generate", "a cat", "--json", "-o", place]);
         let said = text(&done.stderr);
@@ -993,6 +993,15 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
         "{}",
         text(&done.stdout)
     );
+    for (part, said) in [
+        ("unet", "a UNet alone"),
+        ("vae", "a VAE, for use in place"),
+        ("text_encoder", "A text encoder alone"),
+    ] {
+        let folder = starter.join(part);
+        let done = finish(home.path(), &["inspect", folder.to_str().unwrap()]);
+        assert!(text(&done.stdout).contains(said), "{done:?}");
+    }
     let vae = starter.join("vae/diffusion_pytorch_model.safetensors");
     let done = finish(home.path(), &["inspect", vae.to_str().unwrap()]);
     assert!(

@@ -94,8 +94,10 @@ const NETWORKS: [(&str, &str, FileKind); 9] = [
     ("body.0.", "body.1.", FileKind::Upscaler),
 ];
 
-const TEXT_ENCODERS: [&str; 5] = [
+const TEXT_ENCODERS: [&str; 6] = [
     "text_model.",
+    // transformers 5
+    "embeddings.token_embedding.",
     "cond_stage_model.",
     "conditioner.embedders.",
     "transformer.resblocks.",

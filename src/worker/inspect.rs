@@ -1,6 +1,6 @@
 //! What a model file or folder is, from its configs and headers alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, TensorHeader};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::families::{FileKind, Inspection, ModelFiles, PlannedConvolution, vae_
 pub enum Inspected {
     /// A model that Easel draws with.
     Model(Inspection),
-    /// A single file of tensors that is no whole model.
+    /// A file or a folder of tensors that is no whole model.
     File {
         /// What it is and what it is for, in a sentence.
         about: String,
@@ -30,12 +30,12 @@ pub enum Inspected {
 /// Errors: [`Error::Model`] naming the file and what is wrong with it.
 pub fn inspect(path: &Path) -> Result<Inspected> {
     let opened = ModelFiles::open(path).and_then(|files| files.inspect(false));
-    let why = match opened {
-        Ok(inspection) => return Ok(Inspected::Model(inspection)),
-        Err(Error::Model { why, .. }) if path.is_file() => why,
-        Err(error) => return Err(error),
+    let (why, files) = match (opened, weights(path)) {
+        (Ok(inspection), _) => return Ok(Inspected::Model(inspection)),
+        (Err(Error::Model { why, .. }), Some(files)) => (why, files),
+        (Err(error), _) => return Err(error),
     };
-    let tensors = checkpoint::headers(&[path.to_path_buf()])?;
+    let tensors = checkpoint::headers(&files)?;
     let kind = FileKind::of(&tensors);
     Ok(Inspected::File {
         about: about(kind, &tensors, &why),
@@ -55,6 +55,18 @@ pub fn convolutions(path: &Path, size: Option<[u32; 2]>) -> Result<Vec<PlannedCo
     let defaults = files.card(false)?.defaults;
     let [width, height] = size.unwrap_or([defaults.width_px, defaults.height_px]);
     files.convolutions(width, height)
+}
+
+/// The files of one network: one file, or those of a part's folder (`unet/`). `None`: a folder that is or
+/// should be a whole model.
+fn weights(path: &Path) -> Option<Vec<PathBuf>> {
+    if path.is_file() {
+        return Some(vec![path.to_path_buf()]);
+    }
+    let is_model = path.join("model_index.json").exists();
+    let mut stems = ["diffusion_pytorch_model", "model"].into_iter();
+    let found = || stems.find_map(|stem| checkpoint::find_weights(path, stem).ok());
+    (!is_model).then(found).flatten()
 }
 
 fn network(kind: FileKind, path: &Path) -> Option<&'static str> {
