@@ -97,6 +97,40 @@ pub fn decode(vae: &AutoencoderKL, side: i64) -> Result<Tensor> {
     vae.decode(&pattern(&[1, 4, side / 8, side / 8]))
 }
 
+/// UNet and VAE of Stable Diffusion 1.5's size in memory, with biases and norms random too.
+pub fn sd15_in_memory() -> Result<(UNet2DConditionModel, AutoencoderKL)> {
+    let folder = tempfile::tempdir().map_err(|error| Error::io("Making", "", error))?;
+    let config = |text: &str| {
+        let path = folder.path().join("config.json");
+        let written = std::fs::write(&path, text);
+        written.map_err(|error| Error::io("Saving", &path, error))?;
+        Ok::<_, Error>(path)
+    };
+    let unet = UNetConfig::read(&config(UNET_CONFIG)?)?;
+    let vae = VaeConfig::read(&config(VAE_CONFIG)?)?;
+    tch::manual_seed(15);
+    let unet = UNet2DConditionModel::new(unet, &random_weights(sd15_unet_tensors())?)?;
+    let vae = AutoencoderKL::new(vae, &random_weights(sd15_vae_tensors())?)?;
+    Ok((unet, vae))
+}
+
+/// Uniform as [`write_random`] has them; biases and norms a tenth away from 0 and 1.
+fn random_weights(tensors: Vec<Named>) -> Result<Weights> {
+    let mut named = std::collections::BTreeMap::new();
+    for (key, shape) in tensors {
+        let inputs: usize = shape.iter().skip(1).product();
+        let (middle, scale) = match shape.len() {
+            1 if key.ends_with("weight") => (1.0, 0.1),
+            1 => (0.0, 0.1),
+            _ => (0.0, 1.0 / (inputs as f64).sqrt()),
+        };
+        let size: Vec<i64> = shape.iter().map(|side| *side as i64).collect();
+        let mut tensor = Tensor::f_empty(&size, (Kind::Float, Device::Cpu))?;
+        named.insert(key, tensor.f_uniform_(middle - scale, middle + scale)?);
+    }
+    Ok(Weights::new("random", named))
+}
+
 /// `sin(0), sin(1), sin(2), ...` in f32: the same numbers as the peer's.
 pub fn pattern(shape: &[i64]) -> Tensor {
     let count = shape.iter().product::<i64>();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use easel::checkpoint;
+use easel::models::layers::Exactly;
 
 /// A file or folder of `tests/reference/data`.
 pub fn data(name: &str) -> PathBuf {
@@ -45,6 +46,14 @@ impl Reference {
         });
         Self(part.collect())
     }
+}
+
+/// Both arithmetics, in turns: the fast one, whose convolutions take fewer products and whose sums are
+/// taken in another order, and libtorch's own.
+pub fn both_ways(mut check: impl FnMut(&str)) {
+    check("fast");
+    let _exactly = Exactly::when(true);
+    check("exact");
 }
 
 /// Fails where `got` differs from `want` by more than `tolerance` times the largest magnitude in
