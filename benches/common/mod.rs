@@ -98,6 +98,7 @@ pub fn decode(vae: &AutoencoderKL, side: i64) -> Result<Tensor> {
 }
 
 /// UNet and VAE of Stable Diffusion 1.5's size in memory, with biases and norms random too.
+#[allow(dead_code)] // for tests/real_size.rs
 pub fn sd15_in_memory() -> Result<(UNet2DConditionModel, AutoencoderKL)> {
     let folder = tempfile::tempdir().map_err(|error| Error::io("Making", "", error))?;
     let config = |text: &str| {
@@ -115,6 +116,7 @@ pub fn sd15_in_memory() -> Result<(UNet2DConditionModel, AutoencoderKL)> {
 }
 
 /// Uniform as [`write_random`] has them; biases and norms a tenth away from 0 and 1.
+#[allow(dead_code)] // as above
 fn random_weights(tensors: Vec<Named>) -> Result<Weights> {
     let mut named = std::collections::BTreeMap::new();
     for (key, shape) in tensors {
