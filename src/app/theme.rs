@@ -48,6 +48,8 @@ pub const HISTORY_FOLDS: f32 = 900.0;
 pub const CONTROLS_DRAWER: f32 = 640.0;
 /// Room that the actions below the picture need with their words.
 pub const ACTIONS_WIDTH: f32 = 500.0;
+/// Room beside the button that shows the folder from which on a picture's size stands before its path.
+pub const SIZE_BESIDE_PATH: f32 = 240.0;
 pub const IDEAS_WIDTH: f32 = 340.0;
 pub const IDEAS_HEIGHT: f32 = 380.0;
 /// Of the lists of models and LoRAs, and the pictures in them.

@@ -244,7 +244,7 @@ impl BatchJob<'_> {
             let mut picture = self.model.decode(&latents)?;
             if let Some(upscaler) = upscaler.filter(|_| !interrupted) {
                 watcher.stage(index..index + 1, Stage::Enlarging);
-                match upscaler.enlarge(&picture, &|| watcher.cancelled()) {
+                match upscaler.enlarge(&picture, &|_| watcher.cancelled()) {
                     Ok(enlarged) => picture = enlarged,
                     // The batch is drawn to its end: it is shown as it is.
                     Err(Error::Cancelled) if !watcher.closing() => interrupted = true,

@@ -54,10 +54,11 @@ impl Upscaler {
 
     /// Enlarges pictures. `pictures`: f32 `[batch, 3, height, width]` in `[0, 1]`.
     /// Returns `[batch, 3, factor * height, factor * width]` in `[0, 1]`, the same values that one
-    /// pass over the whole picture gives. `cancelled` is asked before every tile.
+    /// pass over the whole picture gives. `cancelled` is asked before every tile, and told the share in
+    /// `[0, 1)` that is done.
     ///
     /// Errors: [`Error::Cancelled`], [`Error::OutOfMemory`].
-    pub fn enlarge(&self, pictures: &Tensor, cancelled: &dyn Fn() -> bool) -> Result<Tensor> {
+    pub fn enlarge(&self, pictures: &Tensor, cancelled: &dyn Fn(f32) -> bool) -> Result<Tensor> {
         let (batch, channels, height, width) = pictures.size4()?;
         let factor = i64::from(self.factor());
         self.check_free(batch, height * factor, width * factor)?;
@@ -66,9 +67,12 @@ impl Upscaler {
             [batch, channels, height * factor, width * factor],
             (Kind::Float, self.device),
         )?;
+        let pixels = (height * width) as f32;
         for top in (0..height).step_by(TILE_PX as usize) {
             for left in (0..width).step_by(TILE_PX as usize) {
-                if cancelled() {
+                let band = TILE_PX.min(height - top);
+                let done = (top * width + band * left) as f32 / pixels;
+                if cancelled(done) {
                     return Err(Error::Cancelled);
                 }
                 let (rows, columns) = (self.reach(top, height), self.reach(left, width));
@@ -138,15 +142,22 @@ mod tests {
         let ramp = Tensor::arange(3 * height * width, (Kind::Float, Device::Cpu));
         let picture = ((ramp * 0.37).sin() * 0.5 + 0.5).view([1, 3, height, width]);
         let whole = upscaler.network.forward(&picture).unwrap().clamp(0.0, 1.0);
-        let tiled = upscaler.enlarge(&picture, &|| false).unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        let tiled = upscaler.enlarge(&picture, &|done| {
+            told.borrow_mut().push(done);
+            false
+        });
+        let tiled = tiled.unwrap();
+        let first_tile = TILE_PX as f32 / height as f32;
+        assert_eq!(*told.borrow(), [0.0, first_tile]);
         let worst = (whole - tiled).abs().max().double_value(&[]);
         assert!(worst < 1e-5, "largest difference {worst}");
-        let stopped = upscaler.enlarge(&picture, &|| true);
+        let stopped = upscaler.enlarge(&picture, &|_| true);
         assert!(matches!(stopped, Err(Error::Cancelled)));
         // No memory behind it, and none asked for the result.
         let huge =
             Tensor::zeros([1], (Kind::Float, Device::Cpu)).expand([1, 3, 1 << 20, 1 << 20], false);
-        let refused = upscaler.enlarge(&huge, &|| false);
+        let refused = upscaler.enlarge(&huge, &|_| false);
         assert!(
             matches!(refused, Err(Error::OutOfMemory { .. })),
             "{refused:?}"

@@ -291,19 +291,7 @@ impl Engine {
     /// Enlarges a saved picture into a new file beside it.
     fn enlarge(&mut self, job: JobId, source: &Path, format: PictureFormat) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        self.send(Event::Progress {
-            job,
-            progress: Progress {
-                stage: Stage::Enlarging,
-                fraction: 0.0,
-                first: 0,
-                batch: 1,
-                step: 0,
-                steps: 0,
-                steps_per_sec: None,
-                remaining_secs: None,
-            },
-        });
+        self.enlarging(job, 0.0);
         let device = match &self.model {
             Some(loaded) => loaded.key.device,
             None => device::device(DeviceChoice::Auto)?,
@@ -319,7 +307,10 @@ impl Engine {
         );
         output::check_size(format, width, height)?;
         let recipe = recipe_of(source);
-        let cancelled = || self.ends.cancelled.contains(job);
+        let cancelled = |done: f32| {
+            self.enlarging(job, done);
+            self.ends.cancelled.contains(job)
+        };
         let enlarged = upscaler.enlarge(&tensor_from_pixels(&pixels)?, &cancelled)?;
         let folder = source.parent().unwrap_or(Path::new(".")).to_path_buf();
         for pixels in pixels_from_tensor(&enlarged)? {
@@ -331,6 +322,23 @@ impl Engine {
             });
         }
         Ok(())
+    }
+
+    /// Tells how much of a saved picture is enlarged, in `[0, 1]`.
+    fn enlarging(&self, job: JobId, fraction: f32) {
+        self.send(Event::Progress {
+            job,
+            progress: Progress {
+                stage: Stage::Enlarging,
+                fraction,
+                first: 0,
+                batch: 1,
+                step: 0,
+                steps: 0,
+                steps_per_sec: None,
+                remaining_secs: None,
+            },
+        });
     }
 
     /// Makes sure that the asked model is in memory, as asked. `stop` is asked meanwhile.

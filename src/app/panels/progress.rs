@@ -66,6 +66,10 @@ pub fn progress_text(progress: &Progress) -> String {
         Stage::ReadingPrompt => "Reading the prompt…".to_owned(),
         Stage::Drawing => format!("{} / {}", progress.step, progress.steps),
         Stage::Decoding => "Developing the picture…".to_owned(),
+        // Nothing else is done: the bar is about the enlarging alone.
+        Stage::Enlarging if progress.steps == 0 => {
+            format!("Enlarging… {:.0} %", progress.fraction * 100.0)
+        }
         Stage::Enlarging => "Enlarging…".to_owned(),
         Stage::Saving => "Saving…".to_owned(),
     };
@@ -127,9 +131,20 @@ fn outcome_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
                 {
                     actions.ui(command);
                 }
+                let size = current.as_ref().map_or_else(String::new, |current| {
+                    let pixels = current.pixels;
+                    format!("{} × {}", pixels.width_px, pixels.height_px)
+                });
+                // In a narrow window it moves into the tooltip.
+                if ui.available_width() > theme::SIZE_BESIDE_PATH {
+                    ui.label(theme::hint(ui, &size))
+                        .on_hover_text("Width and height in pixels");
+                }
                 ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                     let text = format!("Saved to {}", friendly_path(path));
-                    ui.add(egui::Label::new(theme::hint(ui, text)).truncate());
+                    let hover = format!("{} ({size})", path.display());
+                    ui.add(egui::Label::new(theme::hint(ui, text)).truncate())
+                        .on_hover_text(hover);
                 });
             });
             return;
@@ -162,7 +177,7 @@ fn trouble_ui(ui: &mut Ui, text: String, failure: &Failure, state: &State, actio
             actions.push(Action::Remedy(remedy));
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            ui.add(egui::Label::new(text).truncate())
+            ui.add(egui::Label::new(text).wrap())
                 .on_hover_text(&failure.details);
         });
     });
@@ -261,6 +276,15 @@ mod tests {
             ..progress
         };
         assert_eq!(progress_text(&slow), "12 / 20 · 2.5 s/it · 1 min 20 s left");
+        let enlarging = Progress {
+            stage: Stage::Enlarging,
+            fraction: 0.25,
+            steps: 0,
+            steps_per_sec: None,
+            remaining_secs: None,
+            ..progress
+        };
+        assert_eq!(progress_text(&enlarging), "Enlarging… 25 %");
         assert_eq!(duration_text(7500.0), "2 h 5 min");
     }
 }
