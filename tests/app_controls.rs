@@ -618,7 +618,7 @@ fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
     for (label, value) in [
         ("Guided from", 20.0),
         ("Guided to", 80.0),
-        ("Resized from width", 64.0),
+        ("Seed size, width", 64.0),
     ] {
         window
             .get_by_role_and_label(Role::SpinButton, label)
@@ -626,7 +626,7 @@ fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
         window.run();
     }
     window
-        .get_by_role_and_label(Role::ComboBox, "Noise of")
+        .get_by_role_and_label(Role::ComboBox, "Noise as in")
         .click();
     window.run();
     window.get_by_label("A1111 (processor)").click();
@@ -646,12 +646,12 @@ fn seed_modes_variations_and_the_guidance_interval_reach_the_worker() {
     let interval = job.request.guidance_interval.unwrap();
     assert_eq!((interval.start, interval.stop), (0.2, 0.8));
     for label in [
-        "Reset guided",
+        "Reset guide from",
         "Reset variation",
         "Reset its seed",
-        "Reset resized",
+        "Reset seed size",
         "Reset ensd",
-        "Reset noise of",
+        "Reset noise as in",
     ] {
         button(&mut window, label);
     }

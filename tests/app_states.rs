@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use app_support::{
-    Window, ball, big_card, button, card, generate, harness, picture_settings, press, ready, root,
-    settings, setup, shows, type_prompt,
+    Script, Window, ball, big_card, button, card, generate, harness, picture_settings, press,
+    ready, root, settings, setup, shows, type_prompt,
 };
 use easel::app::dialogs::Question;
 use easel::app::state::{JobStatus, View};
 use easel::error::{Error, Remedy};
 use easel::request::{
     AddOn, AddOnKind, DeviceChoice, GenerationRequest, NamedFile, NamedFiles, PictureFormat,
-    SamplerId, SaveTarget, Upscale,
+    PictureSettings, SamplerId, SaveTarget, Upscale,
 };
 use easel::worker::message::{
     Command, Event, Failure, FileCommand, ModelChoice, OpenedPicture, Picture, Recipe,
@@ -330,7 +330,7 @@ fn a_cancelled_picture_stays_is_marked_and_can_be_saved() {
         index: 0,
         picture: Arc::new(Picture {
             pixels: ball(64, 1, 0.5),
-            settings: easel::request::PictureSettings {
+            settings: PictureSettings {
                 cancelled_after: Some(8),
                 ..picture_settings(&job, 7)
             },
@@ -458,7 +458,7 @@ fn without_a_model_the_window_says_what_one_is_and_opens_one() {
 #[test]
 fn a_system_without_file_dialogs_is_told_and_how_to_go_on() {
     let mut options = setup(settings());
-    options.ask = Box::new(|_, reply| reply.no_dialog());
+    options.ask = Box::new(|question, reply| reply.no_dialog(question));
     let (mut window, script) = harness([1280.0, 820.0], options);
     script.say(Event::ModelsFound(Vec::new()));
     window.run();
@@ -472,6 +472,94 @@ fn a_system_without_file_dialogs_is_told_and_how_to_go_on() {
                 .is_some_and(|value| value.contains("no file dialog"))
     });
     assert!(told.count() > 0);
+}
+
+#[test]
+fn save_as_without_a_file_dialog_says_where_the_picture_lies_or_keeps_it() {
+    let mut options = setup(settings());
+    options.ask = Box::new(|question, reply| reply.no_dialog(question));
+    let (mut window, script) = harness([1280.0, 820.0], options);
+    script.ready();
+    window.run();
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    script.files();
+    button(&mut window, "Save as…");
+    window.run();
+    let told = |window: &Window, words: &str| {
+        let toasts = &window.state().state().toasts;
+        toasts.iter().any(|toast| toast.text.contains(words))
+    };
+    assert!(told(&window, "saved already: /pictures/Easel/2026-11-25"));
+    let kept = |files: &[FileCommand]| {
+        files
+            .iter()
+            .any(|it| matches!(it, FileCommand::Keep { root: to, .. } if *to == root()))
+    };
+    assert!(!kept(&script.files()));
+    // A cancelled one lies nowhere.
+    let job = generate(&mut window, &script);
+    script.start(&job);
+    let settings = picture_settings(&job, 7);
+    script.say(Event::PictureDone {
+        job: job.id,
+        index: 0,
+        picture: Arc::new(Picture {
+            pixels: ball(256, 0, 0.0),
+            settings: PictureSettings {
+                cancelled_after: Some(3),
+                ..settings
+            },
+            recipe: None,
+            path: None,
+            save_failure: None,
+        }),
+    });
+    script.say(Event::Cancelled { job: job.id });
+    window.run();
+    button(&mut window, "Save as…");
+    window.run();
+    assert!(told(&window, "The picture goes to /pictures/Easel."));
+    assert!(kept(&script.files()));
+}
+
+#[test]
+fn the_search_finds_pictures_of_earlier_days_by_their_words() {
+    let (mut window, script) = ready();
+    let paths = script.history(70);
+    window.run();
+    let asked = |script: &Script| {
+        let files = script.files().into_iter().filter_map(|it| match it {
+            FileCommand::ReadPrompts { paths } => Some(paths),
+            _ => None,
+        });
+        files.collect::<Vec<_>>()
+    };
+    assert!(asked(&script).is_empty(), "nobody searches");
+    button(&mut window, "Search the history");
+    window.run();
+    let field = window.get_by_role_and_label(Role::TextInput, "Search words");
+    assert!(field.is_focused());
+    window.event(egui::Event::Text("straw".to_owned()));
+    window.run();
+    let mut read = Vec::new();
+    while let Some(part) = asked(&script).pop() {
+        let words = |path: &PathBuf| match *path == paths[69] {
+            true => "a Strawberry".to_owned(),
+            false => String::new(),
+        };
+        script.say(Event::PromptsRead(
+            part.iter()
+                .map(|path| (path.clone(), words(path)))
+                .collect(),
+        ));
+        read.push(part);
+        window.run();
+    }
+    assert!(read.iter().all(|part| part.len() <= 32), "others wait");
+    assert_eq!(read.concat(), paths, "newest first, each once");
+    assert_eq!(window.state().state().history_matches(), [&paths[69]]);
 }
 
 #[test]

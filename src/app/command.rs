@@ -33,6 +33,8 @@ pub enum Action {
     UseRecipe,
     DismissOffer,
     WantThumbnail(PathBuf),
+    /// Opens the search of the history, or closes it.
+    ToggleSearch,
     CopyText(String),
 }
 

@@ -34,7 +34,7 @@ pub enum Answer {
         path: PathBuf,
     },
     /// The system has no dialog to ask with.
-    NoDialog,
+    NoDialog(Question),
 }
 
 /// Where an answer goes.
@@ -50,8 +50,8 @@ impl Reply {
     }
 
     /// Says that nobody can be asked.
-    pub fn no_dialog(self) {
-        self.send(Answer::NoDialog);
+    pub fn no_dialog(self, question: Question) {
+        self.send(Answer::NoDialog(question));
     }
 
     fn send(self, answer: Answer) {
@@ -73,7 +73,7 @@ pub fn system() -> Ask {
                 let asked = Instant::now();
                 match show(&question) {
                     Some(path) => reply.give(question, path),
-                    None if asked.elapsed() < FASTER_THAN_A_PERSON => reply.no_dialog(),
+                    None if asked.elapsed() < FASTER_THAN_A_PERSON => reply.no_dialog(question),
                     None => {}
                 }
             });

@@ -44,6 +44,7 @@ impl App {
             Action::UseRecipe => self.use_recipe(),
             Action::DismissOffer => self.state.offer = None,
             Action::WantThumbnail(path) => self.want_thumbnail(path),
+            Action::ToggleSearch => self.toggle_search(),
             Action::CopyText(text) => ctx.copy_text(text),
         }
     }
@@ -96,7 +97,15 @@ impl App {
         if !settings.seed_locked || settings.request.seed.is_none() {
             settings.request.seed = Some(new_seed());
         }
-        self.draw(self.state.settings.request.clone());
+        let request = self.state.settings.request.clone();
+        if self.last_drawn.as_ref() == Some(&request) {
+            self.state.say(
+                "The same again: the seed is kept, and nothing else has changed. The dice beside it draws \
+                 other pictures.",
+            );
+        }
+        self.last_drawn = Some(request.clone());
+        self.draw(request);
     }
 
     /// Sends a request to the engine and looks at it, unless something is being drawn.
@@ -303,6 +312,14 @@ impl App {
         if self.state.history.asked.insert(path.clone()) {
             self.send_file(FileCommand::Thumbnail { path, size_px });
         }
+    }
+
+    fn toggle_search(&mut self) {
+        let history = &mut self.state.history;
+        history.search_open = !history.search_open;
+        history.focus_search = history.search_open;
+        history.query.clear();
+        self.read_prompts();
     }
 
     fn walk(&mut self, ctx: &Context, direction: Direction) {

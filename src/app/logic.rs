@@ -19,6 +19,9 @@ use crate::worker::message::{
 /// Time a frame may spend on events; what is left waits for the next frame.
 const BUDGET: Duration = Duration::from_millis(4);
 
+/// Pictures whose prompts are read in one go: thumbnails wait no longer than for these.
+const PROMPTS_AT_ONCE: usize = 32;
+
 impl App {
     /// Takes what has come: events, the newest previews, answers of dialogs.
     pub(super) fn take_reports(&mut self, ctx: &Context) {
@@ -93,6 +96,11 @@ impl App {
                 self.textures.set_thumbnail(ctx, &path, &pixels);
             }
             Event::PictureOpened { path, opened } => self.on_opened(ctx, path, opened),
+            Event::PromptsRead(read) => {
+                self.state.history.reading_prompts = false;
+                self.state.history.prompts.extend(read);
+                self.read_prompts();
+            }
             Event::PictureUnreadable { path, failure } => self.on_unreadable(path, failure),
             Event::Kept { picture, path } => self.on_kept(&picture, &path),
             Event::SavedAs { path } => self.state.say(format!("Saved as {}", friendly_path(&path))),
@@ -270,6 +278,19 @@ impl App {
             .retain(|path, _| Some(path) == viewed.as_ref());
         history.paths = paths;
         history.listed = true;
+        self.read_prompts();
+    }
+
+    /// While somebody searches, what older pictures were drawn from is read, some at a time.
+    pub(super) fn read_prompts(&mut self) {
+        if !self.state.history.search_open || self.state.history.reading_prompts {
+            return;
+        }
+        let paths = self.state.unread_prompts(PROMPTS_AT_ONCE);
+        if !paths.is_empty() {
+            self.state.history.reading_prompts = true;
+            self.send_file(FileCommand::ReadPrompts { paths });
+        }
     }
 
     fn on_opened(&mut self, ctx: &Context, path: PathBuf, opened: OpenedPicture) {
@@ -332,12 +353,9 @@ impl App {
     }
 
     fn on_answer(&mut self, answer: Answer) {
-        let Answer::Chosen { question, path } = answer else {
-            self.state.complain(
-                "This system has no file dialog (install xdg-desktop-portal or zenity). \
-                 Models can be dropped on the window instead.",
-            );
-            return;
+        let (question, path) = match answer {
+            Answer::Chosen { question, path } => (question, path),
+            Answer::NoDialog(question) => return self.go_on_without_dialog(question),
         };
         match question {
             Question::ModelFolder | Question::ModelFile => self.open_model(path),
@@ -353,6 +371,43 @@ impl App {
                 self.send_file(FileCommand::SaveAs { picture, to: path });
             }
         }
+    }
+
+    /// Says that nobody can be asked, and the way out; a picture that lies nowhere is kept.
+    fn go_on_without_dialog(&mut self, question: Question) {
+        let way_out = match question {
+            Question::ModelFolder | Question::ModelFile => {
+                "Models can be dropped on the window instead.".to_owned()
+            }
+            Question::Vae | Question::Refiner | Question::Unet => {
+                "Drop a folder with the file on the window: what lies in it can be chosen here."
+                    .to_owned()
+            }
+            Question::Wildcards => {
+                "Lists in a folder named wildcards, within a folder of models, are found without."
+                    .to_owned()
+            }
+            Question::PicturesFolder => {
+                "easel generate --output names a folder on the command line.".to_owned()
+            }
+            Question::SaveAs(picture) => match &picture.path {
+                Some(path) => format!("The picture is saved already: {}", friendly_path(path)),
+                None => {
+                    let root = self.state.settings.pictures_folder();
+                    let said = format!("The picture goes to {}.", friendly_path(&root));
+                    let format = self.state.settings.format;
+                    self.send_file(FileCommand::Keep {
+                        picture,
+                        root,
+                        format,
+                    });
+                    said
+                }
+            },
+        };
+        self.state.complain(format!(
+            "This system has no file dialog (install xdg-desktop-portal or zenity). {way_out}"
+        ));
     }
 
     /// Later pictures go there, and those that found no place before.

@@ -35,6 +35,7 @@ use self::state::{Dialog, State};
 use self::textures::Textures;
 use self::undo::{Draft, SETTLES_SECS, Undo};
 use crate::error::{Error, Result};
+use crate::request::GenerationRequest;
 use crate::settings::{self, Saver, Settings, WindowPlace};
 use crate::worker::Handle;
 use crate::worker::message::ModelChoice;
@@ -64,6 +65,8 @@ pub struct App {
     ask: Ask,
     answers: (Sender<Answer>, Receiver<Answer>),
     last_job: u64,
+    /// What Generate drew last.
+    last_drawn: Option<GenerationRequest>,
     /// When Esc was pressed last, in egui's seconds.
     escaped_at: Option<f64>,
     asked_model: Option<ModelChoice>,
@@ -170,6 +173,7 @@ impl App {
             ask,
             answers: bounded(ANSWERS_WAITING),
             last_job: 0,
+            last_drawn: None,
             escaped_at: None,
             asked_model: None,
             listed_root: None,
@@ -428,6 +432,11 @@ impl eframe::App for App {
             1 => log::info!("the window is usable"),
             _ => {}
         }
+    }
+
+    /// Where panels meet between two pixels, this shines through.
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {

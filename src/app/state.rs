@@ -215,8 +215,12 @@ pub struct History {
     /// Thumbnails that were asked for and have not come.
     pub asked: HashSet<PathBuf>,
     pub unreadable: HashMap<PathBuf, Failure>,
-    /// Prompts of pictures seen in this session, for names and the search.
+    /// Prompts as far as they were read, for names and the search; empty where a picture has none.
     pub prompts: HashMap<PathBuf, String>,
+    /// Prompts were asked for and have not come.
+    pub reading_prompts: bool,
+    /// The search field wants the keyboard.
+    pub focus_search: bool,
     /// A thumbnail has the keyboard.
     pub focused: bool,
 }
@@ -604,6 +608,13 @@ impl State {
                     .is_some_and(|prompt| prompt.to_lowercase().contains(&query))
         };
         self.history.paths.iter().filter(matches).collect()
+    }
+
+    /// The newest pictures whose prompts nobody has read, at most `most`.
+    pub fn unread_prompts(&self, most: usize) -> Vec<PathBuf> {
+        let unread = |path: &&PathBuf| !self.history.prompts.contains_key(*path);
+        let paths = self.history.paths.iter().filter(unread);
+        paths.take(most).cloned().collect()
     }
 
     /// Puts a new picture at the top of the history.

@@ -80,6 +80,12 @@ fn guarded(
             FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
                 unreadable(path, &error)
             }
+            FileCommand::ReadPrompts { paths } => Event::PromptsRead(
+                paths
+                    .into_iter()
+                    .map(|path| (path, String::new()))
+                    .collect(),
+            ),
             FileCommand::CountTokens(asked) => Event::TokensCounted {
                 asked,
                 tokens: None,
@@ -119,6 +125,9 @@ fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> O
             Ok(opened) => Event::PictureOpened { path, opened },
             Err(error) => unreadable(path, &error),
         },
+        FileCommand::ReadPrompts { paths } => {
+            Event::PromptsRead(paths.into_iter().map(with_prompt).collect())
+        }
         FileCommand::CheckModel { path } => check_model(&path),
         FileCommand::Keep {
             picture,
@@ -156,6 +165,12 @@ fn open(path: &Path) -> Result<OpenedPicture> {
         pixels: Arc::new(output::open_picture(path)?),
         recipe: super::recipe_of(path).map(Box::new),
     })
+}
+
+fn with_prompt(path: PathBuf) -> (PathBuf, String) {
+    let recipe = super::recipe_of(&path);
+    let prompt = recipe.map_or_else(String::new, |recipe| recipe.request.prompt);
+    (path, prompt)
 }
 
 fn check_model(path: &Path) -> Event {

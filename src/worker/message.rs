@@ -100,6 +100,9 @@ pub enum FileCommand {
     Thumbnail { path: PathBuf, size_px: u32 },
     /// Read a picture whole, with its settings.
     OpenPicture { path: PathBuf },
+    /// Read what these pictures were drawn from, for the search: a few at a time, so that what else
+    /// is asked for comes between.
+    ReadPrompts { paths: Vec<PathBuf> },
     /// Why this is no model that can be drawn with, after a search left it out.
     CheckModel { path: PathBuf },
     /// Save a picture that could not be saved before, numbered, below another folder.
@@ -198,6 +201,8 @@ pub enum Event {
         path: PathBuf,
         opened: OpenedPicture,
     },
+    /// Answers `ReadPrompts`, picture by picture; empty where it carries none, or cannot be read.
+    PromptsRead(Vec<(PathBuf, String)>),
     /// A picture cannot be read (`OpenPicture` or `Thumbnail`).
     PictureUnreadable {
         path: PathBuf,

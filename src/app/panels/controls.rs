@@ -1,11 +1,11 @@
 //! The left panel: prompt, sliders, size, seed, sampler, Generate.
 
-use egui::{Align, Button, DragValue, Layout, ScrollArea, Ui, Vec2};
+use egui::{Button, DragValue, ScrollArea, Ui, Vec2};
 
 use super::fine::tuning_ui;
 use super::loras::loras_ui;
 use super::models::{refiner_ui, unet_ui, vae_ui};
-use super::prompt::prompt_ui;
+use super::prompt::{notes_ui, prompt_ui};
 use super::{fine, noise, xl};
 use crate::app::command::{Actions, UiCommand};
 use crate::app::state::{State, size_presets};
@@ -24,10 +24,16 @@ const TIMES_WIDTH: f32 = 12.0;
 const MAX_TYPED_SEED: u64 = 1 << 53;
 
 pub fn controls_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
-    let footer = theme::GENERATE_HEIGHT + theme::SPACE_M;
-    let height = (ui.available_height() - footer).max(80.0);
+    // What there is to say about the prompts stands where nothing moves below a hand.
+    egui::Panel::bottom("below the controls")
+        .frame(egui::Frame::NONE)
+        .resizable(false)
+        .show_separator_line(false)
+        .show(ui, |ui| {
+            notes_ui(ui, state);
+            generate_ui(ui, state, actions);
+        });
     ScrollArea::vertical()
-        .max_height(height)
         .auto_shrink([false, false])
         .show(ui, |ui| {
             prompt_ui(ui, state, actions);
@@ -42,7 +48,6 @@ pub fn controls_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, acti
             loras_ui(ui, state, textures, actions);
             advanced_ui(ui, state, textures, actions);
         });
-    generate_ui(ui, state, actions);
 }
 
 fn numbers_ui(ui: &mut Ui, state: &mut State) {
@@ -311,7 +316,7 @@ pub fn generate_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
         .as_ref()
         .map(|shortcut| ui.ctx().format_shortcut(shortcut));
     let hover = UiCommand::Generate.hover(ui.ctx());
-    ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+    ui.horizontal(|ui| {
         let full = ui.available_width();
         let (text, width) = if state.busy() {
             ("Add to queue", full - 96.0)

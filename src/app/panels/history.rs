@@ -6,19 +6,21 @@ use egui::{
 };
 
 use crate::app::command::{Action, Actions};
-use crate::app::state::{State, View, relative_name};
+use crate::app::state::{Job, State, View, relative_name};
 use crate::app::textures::Textures;
 use crate::app::{icons, theme, widgets};
 use crate::output;
 
 pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
-    header_ui(ui, state);
+    header_ui(ui, state, actions);
     state.history.focused = false;
     if state.history.paths.is_empty() {
         ui.add_space(theme::SPACE_XS);
         ui.label(theme::hint(
             ui,
-            if state.history.listed {
+            if state.jobs.iter().any(Job::unsaved) {
+                "The pictures folder cannot be used: what you draw is not kept."
+            } else if state.history.listed {
                 "What you draw is kept here."
             } else {
                 "Looking for pictures…"
@@ -32,7 +34,11 @@ pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
     };
     let matches = state.history_matches();
     if matches.is_empty() {
-        ui.label(theme::hint(ui, "No picture matches."));
+        let said = match state.history.reading_prompts {
+            true => "Reading what older pictures were drawn from…",
+            false => "No picture matches.",
+        };
+        ui.label(theme::hint(ui, said));
         return;
     }
     let gap = theme::SPACE_S;
@@ -64,7 +70,7 @@ pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
     state.history.focused = focused;
 }
 
-fn header_ui(ui: &mut Ui, state: &mut State) {
+fn header_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
     ui.horizontal(|ui| {
         ui.set_min_height(theme::ROW_HEIGHT);
         ui.label(theme::title("History"));
@@ -79,17 +85,21 @@ fn header_ui(ui: &mut Ui, state: &mut State) {
                 "Search by date, seed or words",
             );
             if search.clicked() {
-                state.history.search_open = !state.history.search_open;
-                state.history.query.clear();
+                actions.push(Action::ToggleSearch);
             }
         });
     });
     if state.history.search_open {
+        // As wide as the pictures below.
+        let width = ui.available_width() - ui.spacing().scroll.bar_width;
         let edit = TextEdit::singleline(&mut state.history.query)
-            .desired_width(f32::INFINITY)
+            .desired_width(width)
             .margin(egui::Margin::symmetric(10, 6))
             .hint_text("Date, seed or words");
-        ui.add(edit).accessible_name("Search words");
+        let field = ui.add(edit).accessible_name("Search words");
+        if std::mem::take(&mut state.history.focus_search) {
+            field.request_focus();
+        }
     }
 }
 

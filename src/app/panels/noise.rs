@@ -19,8 +19,8 @@ pub fn interval_ui(ui: &mut Ui, request: &mut GenerationRequest) {
     ui.horizontal(|ui| {
         let tooltip = "Guidance interval: the part of the steps in which guidance works. Without it in the \
                        first steps pictures vary more; without it in the last they are drawn faster.";
-        row_label(ui, "Guided", tooltip);
-        if reset_slot(ui, "Guided", request.guidance_interval.is_some()) {
+        row_label(ui, "Guide from", tooltip);
+        if reset_slot(ui, "Guide from", request.guidance_interval.is_some()) {
             request.guidance_interval = None;
         }
         let whole = GuidanceInterval {
@@ -66,15 +66,15 @@ fn percent_field(
 pub fn seeding_ui(ui: &mut Ui, seeding: &mut Seeding) {
     ui.horizontal(|ui| {
         let tooltip = "Whose noise grows from a seed: choose a program to repeat its pictures";
-        row_label(ui, "Noise of", tooltip);
-        if reset_slot(ui, "Noise of", seeding.mode != SeedMode::default()) {
+        row_label(ui, "Noise as in", tooltip);
+        if reset_slot(ui, "Noise as in", seeding.mode != SeedMode::default()) {
             seeding.mode = SeedMode::default();
         }
         let rows: Vec<_> = SEED_MODES
             .iter()
             .map(|info| (info.id, info.label, info.tooltip))
             .collect();
-        if let Some(mode) = combo(ui, "Noise of", seeding.mode, &rows) {
+        if let Some(mode) = combo(ui, "Noise as in", seeding.mode, &rows) {
             seeding.mode = mode;
         }
     });
@@ -141,8 +141,8 @@ fn resize_ui(ui: &mut Ui, seeding: &mut Seeding) {
     ui.horizontal(|ui| {
         let tooltip = "Seed resize: the size a seed's picture was drawn at; another size then keeps its \
                        composition. 0 × 0 turns it off.";
-        row_label(ui, "Resized", tooltip);
-        if reset_slot(ui, "Resized", seeding.resize_from.is_some()) {
+        row_label(ui, "Seed size", tooltip);
+        if reset_slot(ui, "Seed size", seeding.resize_from.is_some()) {
             seeding.resize_from = None;
         }
         let was = seeding.resize_from.unwrap_or([0, 0]);
@@ -162,7 +162,7 @@ fn resize_ui(ui: &mut Ui, seeding: &mut Seeding) {
                     0.0 => "off".to_owned(),
                     value => format!("{value:.0}"),
                 });
-            let name = ["Resized from width", "Resized from height"].get(index);
+            let name = ["Seed size, width", "Seed size, height"].get(index);
             ui.add_sized(Vec2::new(width, theme::ROW_HEIGHT), field)
                 .on_hover_text(tooltip)
                 .accessible_name(name.copied().unwrap_or_default());

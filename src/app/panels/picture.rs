@@ -108,7 +108,8 @@ fn cancelled_words(job: &Job) -> String {
     let reached = job.pictures.iter().flatten();
     let mut reached = reached.filter_map(|picture| picture.settings.cancelled_after);
     reached.next().map_or("Cancelled".to_owned(), |steps| {
-        format!("Cancelled after {steps} steps; not saved")
+        let plural = if steps == 1 { "" } else { "s" };
+        format!("Cancelled after {steps} step{plural}; not saved")
     })
 }
 
@@ -175,7 +176,8 @@ fn one_picture(
         textures.sharpen(ui.ctx(), &state.view, index, current.pixels, nearest);
     }
     paint_picture(ui, room.expand(theme::SPACE_L), rect, painted);
-    if response.has_focus() {
+    // Alone on the screen it needs no sign that the keys are for it.
+    if response.has_focus() && !state.full_picture {
         let stroke = ui.visuals().selection.stroke;
         ui.painter().rect_stroke(
             rect.intersect(room).expand(3.0),
@@ -184,8 +186,13 @@ fn one_picture(
             egui::StrokeKind::Outside,
         );
     }
+    // The keys are the pictures' where nothing else has them: a frame would only be in the way.
     if response.clicked() {
-        response.request_focus();
+        ui.memory_mut(|memory| {
+            if let Some(focused) = memory.focused() {
+                memory.surrender_focus(focused);
+            }
+        });
     }
 }
 

@@ -69,10 +69,6 @@ pub fn prompt_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
             "Tokens: pieces of words. A prompt longer than one chunk is read in several.",
         );
     }
-    slips_ui(ui, &state.checked);
-    if let Some(hint) = blank_hint(state) {
-        ui.label(theme::hint(ui, hint));
-    }
     negative_ui(ui, state);
 }
 
@@ -100,7 +96,17 @@ fn negative_ui(ui: &mut Ui, state: &mut State) {
         &mut state.completing,
     )
     .accessible_name("Negative prompt");
-    slips_ui(ui, &state.checked_negative);
+}
+
+/// What there is to say about both prompts.
+pub fn notes_ui(ui: &mut Ui, state: &State) {
+    slips_ui(ui, &state.checked);
+    if let Some(hint) = blank_hint(state) {
+        ui.label(theme::hint(ui, hint));
+    }
+    if state.settings.layout.negative_open {
+        slips_ui(ui, &state.checked_negative);
+    }
 }
 
 /// One of the two text fields.

@@ -38,7 +38,7 @@ pub fn welcome_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
             let button = Button::new(example.as_str())
                 .truncate()
                 .min_size(Vec2::new(340.0_f32.min(ui.available_width()), 36.0));
-            if ui.add(button).on_hover_text("Use this prompt").clicked() {
+            if ui.add(button).clicked() {
                 actions.push(Action::SetPrompt(example.clone()));
             }
         }
