@@ -38,6 +38,7 @@ error. Ctrl-C stops after the current step; a second Ctrl-C stops at once.
 
 With --json, each line of standard output is an object with a key \"event\":
   settings  path, program, notes               with --settings-from
+  note      message                            a slip in a prompt, an option that changes nothing
   loading   model, fraction                    the model is being read (0 to 1)
   model     name, device, dtype, notes         the model is ready
   started   model, seeds, steps, width, height, output_width, output_height

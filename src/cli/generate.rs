@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crossbeam_channel::{Receiver, RecvError, never, select};
 
+use super::notes;
 use super::report::{Reporter, Streams, failure_line};
 use crate::error::{Error, Result};
 use crate::output;
@@ -57,6 +58,8 @@ fn run(
     to: &mut Streams<'_>,
 ) -> Result<Outcome> {
     let id = job.id;
+    // Which options count is known with the model.
+    let mut asked = Some(job.request.clone());
     session.handle.send(Command::Generate(job))?;
     let mut unsaved = 0;
     loop {
@@ -81,6 +84,13 @@ fn run(
                     }
                 }
                 reporter.event(&event, to);
+                if let Event::ModelReady(model) = &event
+                    && let Some(request) = asked.take()
+                {
+                    for note in notes::of_options(&request, &model.card) {
+                        reporter.note(note, to);
+                    }
+                }
                 if let Event::PictureDone { picture, .. } = &event {
                     unsaved += usize::from(picture.save_failure.is_some());
                 }

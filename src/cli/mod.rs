@@ -9,6 +9,7 @@ mod generate;
 mod info;
 mod inspect;
 mod models;
+mod notes;
 mod report;
 mod settings_from;
 
@@ -149,6 +150,12 @@ fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Ou
     };
     let job = job(arguments, settings, base);
     output::check_target(&job.save_to)?;
+    if arguments.refiner_start.is_some() && job.request.refiner.is_none() {
+        reporter.note("--refiner-start changes nothing without --refiner", to);
+    }
+    for note in notes::of_prompts(&job.request, &job.model_folders) {
+        reporter.note(note, to);
+    }
     let session = Session {
         handle: &handle,
         previews,

@@ -88,6 +88,15 @@ impl Reporter {
         }
     }
 
+    /// Something to know that stops nothing.
+    pub fn note(&mut self, note: impl Into<String>, to: &mut Streams<'_>) {
+        let note = note.into();
+        match self {
+            Self::Json => to.out(json!({ "event": "note", "message": note })),
+            _ => self.say(format!("Note: {note}"), to),
+        }
+    }
+
     pub fn preview(&mut self, index: usize, step: usize, path: &Path, to: &mut Streams<'_>) {
         if let Self::Json = self {
             to.out(json!({

@@ -492,10 +492,7 @@ fn draw_prompts(
     let request = &job.request;
     let is_template = plan.template.is_some() || plan.negative_template.is_some();
     let lists = if is_template || request.wildcards.is_some() {
-        let beside = request.model.as_deref().and_then(Path::parent);
-        let mut folders = job.model_folders.clone();
-        folders.extend(beside.map(Path::to_path_buf));
-        WildcardFiles::find(request.wildcards.as_deref(), &folders)?
+        WildcardFiles::of(request, &job.model_folders)?
     } else {
         WildcardFiles::default()
     };

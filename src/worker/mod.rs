@@ -36,7 +36,7 @@ pub use lookup::look_up;
 
 use crate::error::{Error, Result};
 use crate::output;
-use crate::request::Recipe;
+use crate::request::{GenerationRequest, Recipe};
 use hashes::Hashes;
 use message::Event;
 
@@ -54,6 +54,13 @@ pub struct WorkerConfig {
     pub cache: Option<PathBuf>,
     /// Called after every event and preview, from the worker's threads: ask for a repaint here.
     pub wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The lists that the prompts of `request` may name: `animals/birds`.
+pub fn wildcard_names(request: &GenerationRequest, model_folders: &[PathBuf]) -> Vec<String> {
+    // Where they cannot be read, the drawing says why.
+    let found = wildcards::WildcardFiles::of(request, model_folders);
+    found.unwrap_or_default().names()
 }
 
 /// Starts the worker's threads. They end when the handle is dropped.

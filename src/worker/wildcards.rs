@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::library::{Met, Walk};
 use crate::error::{Error, Result};
 use crate::prompt::template::{self, Lists};
-use crate::request::{AddOn, AddOnKind};
+use crate::request::{AddOn, AddOnKind, GenerationRequest};
 
 /// How deep below a folder lists are looked for, and how many are kept.
 const DEPTH: usize = 8;
@@ -47,6 +47,16 @@ impl WildcardFiles {
         Ok(found)
     }
 
+    /// Those of a drawing: as chosen, in the model folders, and around its model.
+    ///
+    /// Errors: as [`Self::find`].
+    pub(super) fn of(request: &GenerationRequest, model_folders: &[PathBuf]) -> Result<Self> {
+        let beside = request.model.as_deref().and_then(Path::parent);
+        let mut folders = model_folders.to_vec();
+        folders.extend(beside.map(Path::to_path_buf));
+        Self::find(request.wildcards.as_deref(), &folders)
+    }
+
     fn look(&mut self, root: &Path) {
         let mut met = |met: Met<'_>| {
             let Met::Folder(folder, names) = met else {
@@ -69,6 +79,10 @@ impl WildcardFiles {
         };
         // Of its own, for a place may lie in another, under other names.
         Walk::new(&|| false).folder(root, DEPTH, &mut met);
+    }
+
+    pub(super) fn names(self) -> Vec<String> {
+        self.0.into_keys().collect()
     }
 
     /// As the window lists them.
