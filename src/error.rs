@@ -4,6 +4,7 @@
 //! [`Error::remedy`] is what a button can do about it; technical causes are in `source`.
 
 use std::any::Any;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What everything fallible returns.
@@ -13,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Reading or writing a file failed.
-    #[error("{doing} {} failed: {source}", path.display())]
+    #[error("{doing} {} failed: {}", path.display(), plain(source))]
     Io {
         /// What was tried: "Reading", "Saving".
         doing: &'static str,
@@ -81,6 +82,20 @@ pub enum Error {
     /// The person asked to stop. Not a failure; never shown as one.
     #[error("Cancelled")]
     Cancelled,
+}
+
+/// The system's words, but for what happens every day; others' words as they are.
+fn plain(source: &std::io::Error) -> String {
+    if source.raw_os_error().is_none() {
+        return source.to_string();
+    }
+    match source.kind() {
+        ErrorKind::NotFound => "there is no such file or folder".to_owned(),
+        ErrorKind::PermissionDenied => "the system does not allow it".to_owned(),
+        ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::StorageFull => "the disk is full".to_owned(),
+        _ => source.to_string(),
+    }
 }
 
 fn is_half(kind: tch::Kind) -> bool {

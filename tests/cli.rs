@@ -173,12 +173,44 @@ fn what_is_said_wins_over_a_picture_s_settings() {
 fn every_sampler_and_schedule_of_the_tables_has_its_word() {
     for info in SAMPLERS {
         let arguments = parse(&["x", "--sampler", info.name]).unwrap();
-        assert_eq!(arguments.sampler, Some(info.id));
+        assert_eq!(arguments.sampler, Some((info.id, None)));
     }
     for info in SCHEDULES {
         let arguments = parse(&["x", "--schedule", info.name]).unwrap();
         assert_eq!(arguments.schedule, Some(info.id));
     }
+    let base = || GenerationRequest {
+        seed: Some(5),
+        schedule: Some(ScheduleId::Beta),
+        ..GenerationRequest::default()
+    };
+    for (words, sampler, schedule) in [
+        (
+            &["--sampler=Euler a"][..],
+            SamplerId::EulerA,
+            ScheduleId::Beta,
+        ),
+        (
+            &["--sampler=DPM++ 2M Karras"],
+            SamplerId::DpmPp2m,
+            ScheduleId::Karras,
+        ),
+        (
+            &["--sampler=DPM++ 2M Karras", "--schedule=SGM Uniform"],
+            SamplerId::DpmPp2m,
+            ScheduleId::SgmUniform,
+        ),
+    ] {
+        let request = parse(&[&["x"], words].concat()).unwrap().request(base());
+        assert_eq!(
+            (request.sampler, request.schedule),
+            (Some(sampler), Some(schedule))
+        );
+    }
+    let seed = |words: &[&str]| parse(words).unwrap().request(base()).seed;
+    assert_eq!(seed(&["x"]), Some(5));
+    assert_eq!(seed(&["x", "--seed=0"]), Some(0));
+    assert_eq!(seed(&["x", "--seed", "-1"]), None);
 }
 
 #[test]
@@ -230,11 +262,12 @@ fn wrong_arguments_are_told_from_right_ones() {
         &["x", "--variation-strength=1.5"],
         &["x", "--seed-resize=512"],
         &["x", "--ensd=some"],
-        &["x", "--seed=-1"],
+        &["x", "--seed=-2"],
+        &["x", "--lora=style.safetensors:abc"],
         &["x", "--width=0"],
         &["x", "--count=0"],
         &["x", "--sampler=best"],
-        &["x", "--schedule=Karras"],
+        &["x", "--schedule=DPM"],
         &["x", "--device=tpu"],
         &["x", "--dtype=f8"],
         &["x", "--upscale="],
@@ -249,6 +282,8 @@ fn wrong_arguments_are_told_from_right_ones() {
     for info in SAMPLERS {
         assert!(error.contains(info.name), "{error}");
     }
+    let error = parse(&["--steps=5", "--quiet"]).unwrap_err().to_string();
+    assert!(error.contains("[OPTIONS] --settings-from"), "{error}");
 }
 
 // --- against a script ---
@@ -901,6 +936,36 @@ fn settings_from_another_program_s_picture_are_drawn_and_what_is_lacking_is_said
 }
 
 #[test]
+fn a_lora_that_is_gone_is_told_where_the_picture_s_prompt_is_drawn() {
+    let home = tempfile::tempdir().unwrap();
+    let target = SaveTarget::File(home.path().join("lora.png"));
+    let of_lora = PictureSettings {
+        prompt: "a star <lora:foo:1>".to_owned(),
+        ..settings(7)
+    };
+    output::save_picture(&pixels(), &of_lora, &target, PictureFormat::Png, 0).unwrap();
+    for (words, code, advice) in [
+        (&["--settings-from=lora.png"][..], 1, true),
+        (&["--settings-from=lora.png", "a star"], 0, false),
+    ] {
+        let more = [
+            "generate",
+            "--device=cpu",
+            "--steps=1",
+            "--upscale=none",
+            "--output=star.png",
+        ];
+        let done = finish(home.path(), &[&more[..], words].concat());
+        assert_eq!(done.status.code(), Some(code), "{done:?}");
+        assert_eq!(
+            text(&done.stderr).contains("<lora:foo>"),
+            advice,
+            "{done:?}"
+        );
+    }
+}
+
+#[test]
 fn nothing_said_saves_into_the_pictures_folder_by_date() {
     let home = tempfile::tempdir().unwrap();
     let done = finish(
@@ -947,6 +1012,60 @@ fn an_impossible_request_is_a_plain_line_and_exit_code_1() {
         "{line}"
     );
     assert_eq!(line.lines().count(), 1, "{line}");
+}
+
+#[test]
+fn slips_and_options_that_change_nothing_are_said_and_stop_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let words = [
+        "generate",
+        "a __nolist__ (cat",
+        "--negative=[dog",
+        "--steps=1",
+        "--upscale=none",
+        "--device=cpu",
+        "--output=cat.png",
+        "--sampler=euler",
+        "--eta=0.5",
+        "--ensd=3",
+        "--refiner-start=0.5",
+        "--original-size=512x512",
+        "--aesthetic-score=7",
+    ];
+    let done = finish(home.path(), &words);
+    assert_eq!(done.status.code(), Some(0));
+    let said = text(&done.stderr);
+    for about in [
+        "Note: In the prompt, \"__nolist__\": There is no wildcard",
+        "Note: In the prompt, \"(\": ",
+        "Note: In the negative prompt, \"[\": ",
+        "Note: --eta",
+        "Note: --ensd",
+        "Note: --refiner-start",
+        "Note: --original-size",
+        "Note: The aesthetic scores",
+    ] {
+        assert!(said.contains(about), "{about}: {said}");
+    }
+    let done = finish(home.path(), &[&words[..], &["--json"]].concat());
+    assert_eq!(text(&done.stdout).matches("\"event\":\"note\"").count(), 8);
+    // What counts is no slip.
+    std::fs::create_dir(home.path().join("lists")).unwrap();
+    easel::files::atomic_write(&home.path().join("lists/nolist.txt"), b"red\n").unwrap();
+    let words = [
+        "generate",
+        "a __nolist__ (cat)",
+        "--wildcards=lists",
+        "--steps=1",
+        "--upscale=none",
+        "--device=cpu",
+        "--output=cat.png",
+        "--sampler=euler_a",
+        "--eta=0.5",
+        "--ensd=3",
+    ];
+    let said = finish(home.path(), &words).stderr;
+    assert!(!text(&said).contains("Note: "), "{}", text(&said));
 }
 
 #[test]
@@ -1019,10 +1138,21 @@ fn models_and_inspect_tell_of_the_model_that_ships() {
         let told = String::from_utf8_lossy(&done.stdout);
         assert!(told.starts_with(said), "{file}: {told}");
     }
-    assert_eq!(
-        finish(home.path(), &["inspect", "none"]).status.code(),
-        Some(1)
-    );
+    let picture = SaveTarget::File(home.path().join("cat.png"));
+    output::save_picture(&pixels(), &settings(7), &picture, PictureFormat::Png, 0).unwrap();
+    easel::files::atomic_write(&home.path().join("letter.txt"), b"Dear reader, ").unwrap();
+    for (words, said) in [
+        (["inspect", "none"], "no such"),
+        (["inspect", "cat.png"], "a PNG picture; easel info"),
+        (["inspect", "letter.txt"], "no file of tensors"),
+        (["info", "none.png"], "there is no such file or folder"),
+        (["models", "none"], "does not exist"),
+        (["models", "cat.png"], "is no folder"),
+    ] {
+        let done = finish(home.path(), &words);
+        assert_eq!(done.status.code(), Some(1), "{words:?}");
+        assert!(text(&done.stderr).contains(said), "{done:?}");
+    }
 }
 
 #[test]
@@ -1043,6 +1173,17 @@ fn convert_writes_a_model_that_opens_and_replaces_nothing() {
         "{}",
         text(&again.stderr)
     );
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/data");
+    let lora = data.join("starter/lora_peft.safetensors");
+    for (from, to, said) in [
+        (&starter, "st.ckpt", ".ckpt files are not written"),
+        (&lora, "lk", "let the new name end in .safetensors"),
+    ] {
+        let done = finish(home.path(), &["convert", from.to_str().unwrap(), to]);
+        assert_eq!(done.status.code(), Some(1));
+        assert!(text(&done.stderr).contains(said), "{done:?}");
+        assert!(!home.path().join(to).exists());
+    }
 }
 
 #[cfg(unix)]

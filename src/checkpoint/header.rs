@@ -202,8 +202,20 @@ fn head(path: &Path) -> Result<Head> {
     if gguf::is_one(size) {
         return Ok(Head::Gguf { length });
     }
+    if let Some(name) = picture(size) {
+        return Err(Error::model(
+            path,
+            format!("it is a {name} picture; easel info tells the settings in it"),
+        ));
+    }
     let size = u64::from_le_bytes(size);
-    if size > MAX_HEADER_BYTES || size > length - 8 {
+    if size > MAX_HEADER_BYTES {
+        return Err(Error::model(
+            path,
+            "it is no file of tensors: it begins neither as .safetensors, .ckpt nor .gguf files do",
+        ));
+    }
+    if size > length - 8 {
         return Err(Error::model(
             path,
             format!(
@@ -220,6 +232,19 @@ fn head(path: &Path) -> Result<Head> {
         data_begin: 8 + size,
         length,
     })
+}
+
+/// What a picture's first bytes say.
+fn picture(first: [u8; 8]) -> Option<&'static str> {
+    let signs: [(&[u8], &str); 4] = [
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"\xff\xd8\xff", "JPEG"),
+        // The kind stands behind the length; sounds and films are no models either.
+        (b"RIFF", "WebP"),
+        (b"GIF8", "GIF"),
+    ];
+    let found = signs.iter().find(|(sign, _)| first.starts_with(sign));
+    found.map(|(_, name)| *name)
 }
 
 /// What a safetensors file says of itself in words (`__metadata__`); nothing for another file.

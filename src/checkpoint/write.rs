@@ -190,7 +190,7 @@ mod tests {
         let error = write_safetensors(path, &mut full, &[], outlines, read).unwrap_err();
         let message = error.to_string();
         assert!(
-            message.contains("Saving /dev/full") && message.contains("No space left"),
+            message.contains("Saving /dev/full") && message.contains("the disk is full"),
             "{message}"
         );
     }

@@ -1,10 +1,13 @@
 //! The words of the command line. Their help is the manual: plain, with examples.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::{Error as Wrong, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
+use crate::output::names;
 use crate::request::{
     Arithmetic, DeviceChoice, DtypeChoice, EMPHASES, Emphasis, GenerationRequest, GuidanceInterval,
     LoraChoice, PictureFormat, PictureHints, RefinerChoice, SAMPLERS, SCHEDULES, SEED_MODES,
@@ -19,6 +22,11 @@ Examples:
   easel generate --help                        everything about drawing
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted.";
+
+// clap's own would list every option that was given as if it had to be.
+const GENERATE_USAGE: &str = "\
+easel generate [OPTIONS] <PROMPT>
+       easel generate [OPTIONS] --settings-from <IMAGE> [PROMPT]";
 
 const GENERATE_EXAMPLES: &str = "\
 Examples:
@@ -80,7 +88,7 @@ pub enum Command {
 /// What is not said is as the model's makers set it. The same words, settings and seed give the
 /// same picture as in the window.
 #[derive(Args, Debug)]
-#[command(after_help = GENERATE_EXAMPLES)]
+#[command(after_help = GENERATE_EXAMPLES, override_usage = GENERATE_USAGE)]
 pub struct Generate {
     /// What to draw, in quotes
     #[arg(required_unless_present = "settings_from")]
@@ -175,9 +183,10 @@ pub struct Generate {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub clip_skip: Option<u32>,
 
-    /// The number that the first picture grows from: the same seed draws the same picture
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    /// The number that the first picture grows from: the same seed draws the same picture; -1 or left
+    /// out: a new one
+    #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
+    pub seed: Option<Seed>,
 
     /// Whose noise grows from the seed, diffusers' where nothing is said: choose the program whose
     /// pictures are to be drawn again
@@ -208,9 +217,10 @@ pub struct Generate {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub height: Option<u32>,
 
-    /// How the picture is reached from noise
+    /// How the picture is reached from noise; other programs' names are read too (`"DPM++ 2M Karras"`
+    /// is sampler and schedule)
     #[arg(long, value_name = "NAME", value_parser = sampler())]
-    pub sampler: Option<SamplerId>,
+    pub sampler: Option<NamedSampler>,
 
     /// How the steps are spread over the noise
     #[arg(long, value_name = "NAME", value_parser = schedule())]
@@ -274,7 +284,7 @@ pub struct Generate {
 /// Reads configs and headers only, so that it takes no time whatever the size.
 #[derive(Args, Debug)]
 pub struct Inspect {
-    /// A model folder or a .safetensors file
+    /// A model folder or the folder of a part (`unet/`), or a file (.safetensors, .ckpt, .pt, .gguf)
     pub path: PathBuf,
     /// Tell how each 3x3 convolution is computed on this processor: directly, or with fewer products
     /// (Winograd)
@@ -299,7 +309,7 @@ pub struct Convert {
     /// A model folder or file
     #[arg(value_name = "IN")]
     pub from: PathBuf,
-    /// NAME.safetensors for a single file; any other name for a folder
+    /// NAME.safetensors for a single file; a name without an ending for a folder
     #[arg(value_name = "OUT")]
     pub to: PathBuf,
     /// A UNet, file or folder, in place of the model's own
@@ -308,8 +318,8 @@ pub struct Convert {
     /// A VAE, file or folder, in place of the model's own
     #[arg(long, value_name = "PATH")]
     pub vae: Option<PathBuf>,
-    /// Number format; auto keeps each tensor's own, and writes f8 and the blocks of .gguf as f16
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = dtype())]
+    /// Number format
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = written_dtype())]
     pub dtype: DtypeChoice,
 }
 
@@ -340,6 +350,17 @@ pub struct Models {
     pub json: bool,
 }
 
+/// What `--seed` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seed {
+    /// -1, as in AUTOMATIC1111.
+    New,
+    Number(u64),
+}
+
+/// A sampler, and the schedule where its name holds that too.
+pub type NamedSampler = (SamplerId, Option<ScheduleId>);
+
 /// Where `--output` sends pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -369,6 +390,10 @@ impl Generate {
         } else {
             self.embedding.clone()
         };
+        let (sampler, of_sampler) = match self.sampler {
+            Some((sampler, schedule)) => (Some(sampler), schedule),
+            None => (None, None),
+        };
         GenerationRequest {
             prompt: self.prompt.clone().unwrap_or(base.prompt),
             negative_prompt: self.negative.clone().unwrap_or(base.negative_prompt),
@@ -397,7 +422,11 @@ impl Generate {
             clip_skip: self.clip_skip.or(base.clip_skip),
             width_px: self.width.or(base.width_px),
             height_px: self.height.or(base.height_px),
-            seed: self.seed.or(base.seed),
+            seed: match self.seed {
+                Some(Seed::New) => None,
+                Some(Seed::Number(seed)) => Some(seed),
+                None => base.seed,
+            },
             seeding: Seeding {
                 mode: self.seed_mode.unwrap_or(base.seeding.mode),
                 variation_seed: self.variation_seed.or(base.seeding.variation_seed),
@@ -408,8 +437,8 @@ impl Generate {
             },
             count: self.count.or(base.count),
             batch_size: base.batch_size,
-            sampler: self.sampler.or(base.sampler),
-            schedule: self.schedule.or(base.schedule),
+            sampler: sampler.or(base.sampler),
+            schedule: self.schedule.or(of_sampler).or(base.schedule),
             tuning: Tuning {
                 eta: self.eta.or(base.tuning.eta),
                 ..base.tuning
@@ -504,22 +533,64 @@ fn upscale(text: &str) -> Result<Upscale, String> {
     }
 }
 
-fn sampler() -> impl TypedValueParser<Value = SamplerId> {
+fn seed(text: &str) -> Result<Seed, String> {
+    match text {
+        "-1" => Ok(Seed::New),
+        _ => text
+            .parse()
+            .map(Seed::Number)
+            .map_err(|_| format!("a whole number from 0 to {}, or -1 for a new one", u64::MAX)),
+    }
+}
+
+fn sampler() -> impl TypedValueParser<Value = NamedSampler> {
     let table = SAMPLERS.iter();
-    one_of(
-        table
-            .map(|info| (info.name, info.tooltip, info.id))
-            .collect(),
-    )
+    ByName {
+        names: table.map(|info| (info.name, info.tooltip)).collect(),
+        read: names::sampler,
+    }
 }
 
 fn schedule() -> impl TypedValueParser<Value = ScheduleId> {
     let table = SCHEDULES.iter();
-    one_of(
-        table
-            .map(|info| (info.name, info.tooltip, info.id))
-            .collect(),
-    )
+    ByName {
+        names: table.map(|info| (info.name, info.tooltip)).collect(),
+        read: names::schedule,
+    }
+}
+
+/// A parser that reads more names than it lists.
+#[derive(Clone)]
+struct ByName<T> {
+    /// With their help.
+    names: Vec<(&'static str, &'static str)>,
+    read: fn(&str) -> Option<T>,
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for ByName<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<T, Wrong> {
+        if let Some(known) = value.to_str().and_then(self.read) {
+            return Ok(known);
+        }
+        // Its error lists the names and knows a similar one.
+        let listed = PossibleValuesParser::new(self.names.iter().map(|(name, _)| *name));
+        listed.parse_ref(command, argument, value)?;
+        Err(Wrong::new(ErrorKind::InvalidValue))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = self.names.iter();
+        Some(Box::new(
+            names.map(|(name, help)| PossibleValue::new(*name).help(*help)),
+        ))
+    }
 }
 
 fn seed_mode() -> impl TypedValueParser<Value = SeedMode> {
@@ -574,12 +645,16 @@ fn device() -> impl TypedValueParser<Value = DeviceChoice> {
 }
 
 fn dtype() -> impl TypedValueParser<Value = DtypeChoice> {
+    dtypes("f32 on the processor, f16 on the graphics card")
+}
+
+fn written_dtype() -> impl TypedValueParser<Value = DtypeChoice> {
+    dtypes("As each tensor is; f8 and the blocks of .gguf as f16")
+}
+
+fn dtypes(auto: &'static str) -> impl TypedValueParser<Value = DtypeChoice> {
     one_of(vec![
-        (
-            "auto",
-            "f32 on the processor, f16 on the graphics card",
-            DtypeChoice::Auto,
-        ),
+        ("auto", auto, DtypeChoice::Auto),
         ("f32", "32 bits", DtypeChoice::F32),
         ("f16", "16 bits", DtypeChoice::F16),
         (
@@ -609,6 +684,16 @@ fn lora(text: &str) -> Result<LoraChoice, String> {
         let weight: f64 = weight.parse().ok()?;
         Some((path, weight))
     });
+    if weighted.is_none()
+        && let Some((path, weight)) = text.rsplit_once(':')
+        && !Path::new(text).exists()
+        // `c:/style.safetensors` has no weight.
+        && (Path::new(path).exists() || Path::new(path).extension().is_some())
+    {
+        return Err(format!(
+            "{weight:?} behind the file is no number: 0.8, for example"
+        ));
+    }
     let (path, weight) = weighted.unwrap_or((text, 1.0));
     if path.is_empty() || !weight.is_finite() {
         return Err("a file, or a file and a number: style.safetensors:0.8".to_owned());

@@ -114,9 +114,8 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
         Command::Inspect(arguments) => inspect(&arguments, to)?,
         Command::Models(arguments) => {
             let handle = start_worker(Box::new(|| {}))?;
-            let mut folders = window_settings().model_folders;
-            folders.extend(arguments.folders);
-            models(folders, arguments.json, &handle, to)?;
+            let folders = window_settings().model_folders;
+            models(folders, arguments.folders, arguments.json, &handle, to)?;
         }
     }
     Ok(Outcome::Done)
@@ -144,7 +143,14 @@ fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Ou
     let base = match &arguments.settings_from {
         Some(image) => {
             let folders = settings.model_folders.clone();
-            settings_from(image, folders, &handle, &reporter, to)?
+            settings_from(
+                image,
+                arguments.prompt.is_some(),
+                folders,
+                &handle,
+                &reporter,
+                to,
+            )?
         }
         None => GenerationRequest::default(),
     };

@@ -11,15 +11,25 @@ use crate::request::ModelCard;
 use crate::worker::Handle;
 use crate::worker::message::{Event, FileCommand};
 
-/// Lists the models in `folders`, beside the one that comes with Easel.
+/// Lists the models in the window's `folders` and in those that were `asked` for, beside the one that comes
+/// with Easel.
 ///
-/// Errors: where the worker is gone.
+/// Errors: [`Error::Request`] where what was asked for is no folder; where the worker is gone.
 pub fn models(
-    folders: Vec<PathBuf>,
+    mut folders: Vec<PathBuf>,
+    asked: Vec<PathBuf>,
     as_json: bool,
     handle: &Handle,
     to: &mut Streams<'_>,
 ) -> Result<()> {
+    if let Some(path) = asked.iter().find(|path| !path.is_dir()) {
+        let why = match path.exists() {
+            true => "is no folder; easel inspect tells what a file is",
+            false => "does not exist",
+        };
+        return Err(Error::Request(format!("{} {why}", path.display())));
+    }
+    folders.extend(asked);
     handle.send_file(FileCommand::FindModels {
         folders,
         wildcards: None,

@@ -13,17 +13,22 @@ use crate::request::{GenerationRequest, Recipe};
 use crate::worker::message::{Event, FileCommand};
 use crate::worker::{self, Handle};
 
-/// Reads the settings of `image`; `folders` are the model folders.
+/// Reads the settings of `image`; `folders` are the model folders. With `another_prompt` nothing is said of
+/// what the picture's own names.
 ///
 /// Errors: where the picture cannot be read, carries no settings, or the worker is gone.
 pub fn settings_from(
     image: &Path,
+    another_prompt: bool,
     folders: Vec<PathBuf>,
     handle: &Handle,
     reporter: &Reporter,
     to: &mut Streams<'_>,
 ) -> Result<GenerationRequest> {
     let mut recipe = read(image)?;
+    if another_prompt {
+        recipe.request.prompt.clear();
+    }
     look_up(&mut recipe, folders, handle)?;
     match reporter {
         Reporter::Json => to.out(json!({

@@ -11,7 +11,7 @@ mod hashes;
 mod history;
 mod infotext;
 mod metadata;
-mod names;
+pub mod names;
 mod programs;
 mod save;
 mod trash;

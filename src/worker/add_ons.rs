@@ -185,7 +185,7 @@ fn missing(name: &str, hash: Option<&str>) -> Error {
     let hash = hash.map_or_else(String::new, |hash| format!(" (hash {hash})"));
     Error::Request(format!(
         "The prompt names the LoRA {name}{hash}, which is in none of the model folders; \
-         put its file there, or take <lora:{name}> out of the prompt"
+         put its file there, or leave <lora:{name}> out of the prompt"
     ))
 }
 

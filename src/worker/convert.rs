@@ -18,7 +18,7 @@ pub struct Conversion {
     /// A UNet or a VAE, file or folder, in place of the model's own.
     pub unet: Option<PathBuf>,
     pub vae: Option<PathBuf>,
-    /// `NAME.safetensors`: one file; any other name: a folder. Nothing may be there.
+    /// `NAME.safetensors`: one file; no ending: a folder. Nothing may be there.
     pub to: PathBuf,
     /// `Auto`: each tensor as it is stored; what few programs read (f8, blocks of GGUF) as f16.
     pub dtype: DtypeChoice,
@@ -34,6 +34,9 @@ pub enum Converted {
     /// A file of tensors that is no model, under the names it had.
     Tensors,
 }
+
+/// Endings of other files of weights, which are read only.
+const NOT_WRITTEN: [&str; 6] = ["ckpt", "pt", "pth", "bin", "gguf", "sft"];
 
 /// How far the writing is; an error stops it, and nothing is left behind.
 pub type Progress<'a> = &'a mut dyn FnMut(f32) -> Result<()>;
@@ -53,12 +56,28 @@ pub fn convert(conversion: &Conversion, progress: Progress<'_>) -> Result<Conver
     let one_file = to
         .extension()
         .is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors"));
+    let ending = to.extension().unwrap_or_default().to_string_lossy();
+    if NOT_WRITTEN.iter().any(|it| ending.eq_ignore_ascii_case(it)) {
+        return Err(Error::model(
+            to,
+            format!(
+                ".{ending} files are not written: let the name end in .safetensors for one file, or in \
+                 nothing for a folder"
+            ),
+        ));
+    }
     let mut count = Count::new(progress);
     let model = match open(conversion) {
         // A LoRA, a VAE, an embedding: the same tensors in a file that runs nothing.
         Err(Error::Model { .. }) if one_file && is_other(conversion) => {
             write_tensors(conversion, &mut count)?;
             return Ok(Converted::Tensors);
+        }
+        Err(Error::Model { path, .. }) if is_other(conversion) => {
+            return Err(Error::model(
+                path,
+                "it is no whole model and becomes one file: let the new name end in .safetensors",
+            ));
         }
         opened => opened?,
     };

@@ -58,7 +58,7 @@ pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     let notes = missing.take(MOST_NOTES).map(|lora| {
         let name = lora.name;
         format!(
-            "Its prompt names the LoRA {name}, which is in none of the model folders: put its file there, or take <lora:{name}> out."
+            "Its prompt names the LoRA {name}, which is in none of the model folders: put its file there, or draw with a prompt without <lora:{name}>."
         )
     });
     recipe.notes.extend(notes);
