@@ -525,6 +525,29 @@ fn save_as_without_a_file_dialog_says_where_the_picture_lies_or_keeps_it() {
 }
 
 #[test]
+fn who_draws_the_same_again_is_told() {
+    let (mut window, script) = ready();
+    let told = |window: &Window| {
+        let toasts = &window.state().state().toasts;
+        toasts
+            .iter()
+            .any(|toast| toast.text.contains("the same picture again"))
+    };
+    for _ in 0..2 {
+        let job = generate(&mut window, &script);
+        script.draw(&job);
+        window.run();
+    }
+    assert!(!told(&window), "each time another seed");
+    button(&mut window, "Keep this seed");
+    window.run();
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    assert!(told(&window));
+}
+
+#[test]
 fn the_search_finds_pictures_of_earlier_days_by_their_words() {
     let (mut window, script) = ready();
     let paths = script.history(70);

@@ -99,10 +99,8 @@ impl App {
         }
         let request = self.state.settings.request.clone();
         if self.last_drawn.as_ref() == Some(&request) {
-            self.state.say(
-                "The same again: the seed is kept, and nothing else has changed. The dice beside it draws \
-                 other pictures.",
-            );
+            self.state
+                .say("Same seed and settings: this is the same picture again");
         }
         self.last_drawn = Some(request.clone());
         self.draw(request);

@@ -12,6 +12,7 @@ use super::state::{Job, JobStatus, Loading, Offer, Toast, View, Work, file_name,
 use super::textures::Place;
 use crate::error::Remedy;
 use crate::request::{ModelCard, RefinerChoice};
+use crate::settings::default_pictures;
 use crate::worker::message::{
     Event, Failure, FileCommand, JobId, JobPlan, ModelChoice, OpenedPicture, Picture,
 };
@@ -393,7 +394,11 @@ impl App {
             Question::SaveAs(picture) => match &picture.path {
                 Some(path) => format!("The picture is saved already: {}", friendly_path(path)),
                 None => {
-                    let root = self.state.settings.pictures_folder();
+                    // Where it could not be saved, it cannot be saved now.
+                    let root = match picture.homeless() {
+                        true => default_pictures(),
+                        false => self.state.settings.pictures_folder(),
+                    };
                     let said = format!("The picture goes to {}.", friendly_path(&root));
                     let format = self.state.settings.format;
                     self.send_file(FileCommand::Keep {

@@ -60,9 +60,9 @@ pub fn inspect(asked: &Inspect, to: &mut Streams<'_>) -> Result<()> {
                 .collect();
             let formats = formats.into_iter().collect::<Vec<_>>().join(", ");
             to.out(format_args!(
-                "{} parameters in {} tensors, {} on disk, {formats}",
+                "{} parameters in {}, {} on disk, {formats}",
                 count_words(*parameters),
-                tensors.len(),
+                tensors_words(tensors.len()),
                 size_words(*bytes),
             ));
         }
@@ -139,6 +139,13 @@ fn write_faults(model: &Inspection, to: &mut Streams<'_>) {
     write_names("Unknown", &model.unknown, to);
 }
 
+fn tensors_words(count: usize) -> String {
+    match count {
+        1 => "1 tensor".to_owned(),
+        count => format!("{count} tensors"),
+    }
+}
+
 fn write_names(what: &str, names: &[String], to: &mut Streams<'_>) {
     /// The rest is in `--json`.
     const SHOWN: usize = 8;
@@ -148,8 +155,8 @@ fn write_names(what: &str, names: &[String], to: &mut Streams<'_>) {
     let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
     let more = if names.len() > SHOWN { ", ..." } else { "" };
     to.out(format_args!(
-        "{what}: {} tensors: {}{more}",
-        names.len(),
+        "{what}: {}: {}{more}",
+        tensors_words(names.len()),
         shown.join(", ")
     ));
 }

@@ -199,9 +199,12 @@ fn plan_line(plan: &JobPlan) -> String {
         [first, second] => format!(", seeds {first} and {second}"),
         [first, .., last] => format!(", seeds {first} to {last}"),
     };
-    let steps = plan.steps;
+    let steps = match plan.steps {
+        1 => "1 step".to_owned(),
+        steps => format!("{steps} steps"),
+    };
     let model = &plan.model_name;
-    format!("Drawing {count} with {model}: {size}, {steps} steps{seeds}")
+    format!("Drawing {count} with {model}: {size}, {steps}{seeds}")
 }
 
 /// `Drawing, step 5 of 20, 3.1 it/s, 4 s left`.
@@ -391,6 +394,14 @@ mod tests {
         assert_eq!(
             plan_line(&plan(&[7], 64)),
             "Drawing 1 picture with Starter: 64 × 64, 20 steps, seed 7"
+        );
+        let short = JobPlan {
+            steps: 1,
+            ..plan(&[7], 64)
+        };
+        assert_eq!(
+            plan_line(&short),
+            "Drawing 1 picture with Starter: 64 × 64, 1 step, seed 7"
         );
         assert_eq!(
             plan_line(&plan(&[7, 8, 9], 256)),

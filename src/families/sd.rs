@@ -311,7 +311,12 @@ impl StableDiffusion {
 
 fn note_unused(part: Part, weights: &Weights, notes: &mut Vec<String>) {
     let unused = weights.unused();
-    if let Some(first) = unused.first() {
+    if let [only] = unused.as_slice() {
+        notes.push(format!(
+            "The tensor {only} of the {} was not used",
+            part.words()
+        ));
+    } else if let Some(first) = unused.first() {
         notes.push(format!(
             "{} tensors of the {} were not used, {first} for example",
             unused.len(),
