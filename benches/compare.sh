@@ -33,7 +33,7 @@ cargo xtask setup
 cargo build --release --package easel
 cargo bench --quiet --no-run --bench peer
 # Easel's program sets this for itself (src/main.rs).
-memory=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:glibc.malloc.arena_max=1
+memory=glibc.malloc.hugetlb=1
 peer() {
     GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=$memory \
         timeout 900 cargo bench --quiet --bench peer -- "$@" | grep '^{'

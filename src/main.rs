@@ -13,14 +13,8 @@ const EARLY: [(&str, &str, &str); 2] = [
     // that takes 0.6 s on two free cores takes 11 s beside compilers, and 0.75 s with threads that spin
     // for some microseconds only. Threads that never spin take 0.85 s and 1.1 s.
     ("GOMP_SPINCOUNT", "10000", "OMP_WAIT_POLICY"),
-    // glibc's allocator: large tensors in pages of 2 MB instead of 4 KB, and memory that is freed is kept
-    // for the next tensor in place of going back to the system, which would hand it out again page by
-    // page, zeroed: a twelfth of the processor's time of the starter's picture.
-    (
-        "GLIBC_TUNABLES",
-        "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296:glibc.malloc.arena_max=1",
-        "",
-    ),
+    // glibc's allocator: large tensors in pages of 2 MB instead of 4 KB.
+    ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", ""),
 ];
 
 /// Tells the program that it was started anew, and which variables were set for it.

@@ -113,23 +113,12 @@ pub(super) fn room_for_weights() -> usize {
 
 /// Free memory of the machine; `None` where the system does not say.
 pub(super) fn available_bytes() -> Option<u64> {
-    give_memory_back();
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
         .lines()
         .find(|line| line.starts_with("MemAvailable:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes << 10)
-}
-
-/// Hands what was freed back to the system: the allocator keeps it for the next tensor (`main.rs`). While
-/// this takes its time, a tenth of a second for a gigabyte, other threads that want memory wait.
-pub fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: glibc's function may be called at any time; it touches freed memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 #[cfg(test)]

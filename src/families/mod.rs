@@ -27,10 +27,10 @@ pub use file_kind::FileKind;
 use latent_space::LatentSpace;
 use lora::Attachable;
 pub use lora::Lora;
+pub use memory::check_free;
 use memory::{
     Footprint, available_bytes, check_room, decoder_values, leave_free, room_for_weights,
 };
-pub use memory::{check_free, give_memory_back};
 use model_files::load_tiny_vae;
 pub use model_files::{
     Assembled, Component, ConfigFile, Inspection, ModelFiles, PartTensors, PlannedConvolution,

@@ -26,7 +26,7 @@ use super::queue::Queue;
 use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
 use crate::error::{Error, Result};
-use crate::families::{Lora, ModelFiles, StableDiffusion, give_memory_back};
+use crate::families::{Lora, ModelFiles, StableDiffusion};
 use crate::files::Print;
 use crate::output;
 use crate::pipeline::{
@@ -111,7 +111,7 @@ impl Engine {
 
     /// Works until the handle is dropped.
     pub(super) fn run(mut self) {
-        while let Some(command) = self.queue.next(give_memory_back) {
+        while let Some(command) = self.queue.next() {
             if self.ends.cancelled.closing() {
                 break;
             }

@@ -4,15 +4,11 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 
 use super::handle::Cancelled;
 use super::message::{Command, JobId, ModelChoice};
-
-/// Without a command for so long, the thread has nothing to do.
-const REST: Duration = Duration::from_secs(2);
 
 /// In their order.
 pub(super) struct Queue {
@@ -31,17 +27,10 @@ impl Queue {
         }
     }
 
-    /// The next command; waits for it, and calls `idle` where it does not come soon. `None`: none will
-    /// come any more.
-    pub fn next(&self, idle: impl FnOnce()) -> Option<Command> {
+    /// The next command; waits for it. `None`: none will come any more.
+    pub fn next(&self) -> Option<Command> {
         let seen = self.seen.borrow_mut().pop_front();
-        seen.or_else(|| match self.commands.recv_timeout(REST) {
-            Err(RecvTimeoutError::Timeout) => {
-                idle();
-                self.commands.recv().ok()
-            }
-            next => next.ok(),
-        })
+        seen.or_else(|| self.commands.recv().ok())
     }
 
     /// Takes out the jobs that were cancelled.
