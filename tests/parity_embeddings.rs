@@ -155,7 +155,7 @@ fn broken_and_hostile_files_are_refused_with_their_cause() {
         (write("empty.pt", b""), "too short"),
         (
             write("text.safetensors", b"not a file of tensors"),
-            "not a safetensors",
+            "no file of tensors",
         ),
         (
             save("deep.safetensors", &[("x", ones(&[2, 3, 4]))]),
