@@ -26,6 +26,14 @@ impl Piece {
             weight,
         }
     }
+
+    /// Weights in weights multiply: they stay what a tensor can hold.
+    pub(super) fn hold(&mut self) {
+        if let Self::Text { weight, .. } = self {
+            let most = f64::from(f32::MAX);
+            *weight = weight.clamp(-most, most);
+        }
+    }
 }
 
 pub(super) const ROUND_FACTOR: f64 = 1.1;
@@ -34,13 +42,15 @@ const SQUARE_FACTOR: f64 = 1.0 / 1.1;
 /// Splits the text of one phase of a prompt into weighted pieces, as `emphasis` reads it. Never
 /// fails: a bracket without its partner counts to the end, as in A1111.
 pub fn pieces(text: &str, emphasis: Emphasis) -> Vec<Piece> {
-    match emphasis {
+    let mut pieces = match emphasis {
         Emphasis::Original | Emphasis::NoNorm => a1111(text),
         Emphasis::Ignore => unweighted(a1111(text)),
         Emphasis::None => vec![Piece::text(text, 1.0)],
         Emphasis::Comfyui => comfyui::pieces(text),
         Emphasis::Compel => compel::pieces(text),
-    }
+    };
+    pieces.iter_mut().for_each(Piece::hold);
+    pieces
 }
 
 fn unweighted(pieces: Vec<Piece>) -> Vec<Piece> {
@@ -110,8 +120,14 @@ fn weight(rest: &str) -> Option<(Token<'_>, usize)> {
     let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
     let is_number = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
     // Differs from A1111, which fails at 1.2.3: it is text.
-    let is_number = is_number && number.parse::<f64>().is_ok_and(f64::is_finite);
+    let is_number = is_number && held(number).is_some();
     is_number.then_some((Token::Weight(number), close + 1))
+}
+
+/// A number, where a tensor can hold it: `inf`, `nan` and hundreds of digits are no weights.
+pub(super) fn held(number: &str) -> Option<f64> {
+    let number: f64 = number.parse().ok()?;
+    (number.abs() <= f64::from(f32::MAX)).then_some(number)
 }
 
 fn a1111(text: &str) -> Vec<Piece> {
@@ -132,7 +148,7 @@ fn a1111(text: &str) -> Vec<Piece> {
                 pieces.push(Piece::text(sign, 1.0));
                 continue;
             }
-            Token::Weight(number) => round.pop().zip(number.parse().ok()),
+            Token::Weight(number) => round.pop().zip(held(number)),
             Token::CloseRound => round.pop().map(|from| (from, ROUND_FACTOR)),
             Token::CloseSquare => square.pop().map(|from| (from, SQUARE_FACTOR)),
             Token::Text(_) => None,
@@ -211,6 +227,47 @@ mod tests {
             ["a:1.10", "BREAK", "b:1.10"]
         );
         assert_eq!(shown("BREAKFAST", Emphasis::Original), ["BREAKFAST:1.00"]);
+    }
+
+    #[test]
+    fn no_weight_is_more_than_a_tensor_holds() {
+        use Emphasis::{Comfyui, Compel, Original};
+        let (nines, many) = ("9".repeat(400), "9".repeat(38));
+        for (emphasis, prompt) in [
+            (Original, "(a:N)"),
+            (Comfyui, "(a:N)"),
+            (Comfyui, "(a:inf)"),
+            (Compel, "(a)N"),
+            (Compel, "\"a\".attend(N)"),
+            (Original, "((a:M):M)"),
+            (Comfyui, "((a):M)"),
+            (Compel, "((a)M)M"),
+        ] {
+            let prompt = prompt.replace('N', &nines).replace('M', &many);
+            for piece in pieces(&prompt, emphasis) {
+                let Piece::Text { weight, .. } = piece else {
+                    panic!("{prompt} breaks");
+                };
+                assert!((weight as f32).is_finite(), "{prompt}: {weight}");
+            }
+        }
+        for text in ["(a:N)", "(a)N"] {
+            let text = text.replace('N', &nines);
+            for emphasis in [Original, Comfyui, Compel] {
+                let weights = pieces(&text, emphasis)
+                    .into_iter()
+                    .map(|piece| match piece {
+                        Piece::Text { weight, .. } => weight,
+                        Piece::Break => 0.0,
+                    });
+                assert!(
+                    weights.max_by(f64::total_cmp) < Some(2.0),
+                    "{text} is no weight"
+                );
+            }
+        }
+        let plus = format!("a{}", "+".repeat(10_000));
+        assert_eq!(shown(&plus, Compel).len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::attention::{Token, tokens};
+use super::attention::{Token, held, tokens};
 use super::embeddings::{COMFY_PREFIX, EmbeddingNames, Stretch};
 use super::template::{self, Mark};
 use super::{compel, compose, networks, schedule, whole_words};
@@ -112,6 +112,21 @@ fn masked(prompt: &str, ranges: &[Range<usize>], letter: u8) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The text from a place on.
+fn from(text: &str, at: usize) -> &str {
+    text.get(at..).unwrap_or_default()
+}
+
+/// Numbers of hundreds of digits fill no line.
+fn shortened(said: &str) -> String {
+    /// Letters of it.
+    const SHOWN: usize = 12;
+    match said.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
+        None => said.to_owned(),
+    }
 }
 
 struct Reader<'a> {
@@ -266,13 +281,17 @@ impl Reader<'_> {
     }
 
     fn strong_weight(&mut self, range: Range<usize>, number: &str) {
-        if number
-            .parse::<f64>()
-            .is_ok_and(|weight| weight.abs() > STRONGEST)
-        {
+        if held(number).is_some_and(|weight| weight.abs() > STRONGEST) {
+            let number = shortened(number);
             let message = format!("{number} is read as a weight; usual ones are 0.5 to 1.5.");
             self.warn(range, message);
         }
+    }
+
+    fn no_weight(&mut self, range: Range<usize>, said: &str) {
+        let said = shortened(said);
+        let message = format!("\"{said}\" is no weight: a number such as 1.2 belongs here.");
+        self.warn(range, message);
     }
 
     /// A colon in round brackets with something like a number behind it.
@@ -282,14 +301,13 @@ impl Reader<'_> {
             .unwrap_or_default()
             .trim();
         if said.is_empty() || said.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
-            let message = format!("\"{said}\" is no weight: a number such as 1.2 belongs here.");
-            self.warn(range, message);
+            self.no_weight(range, said);
         }
     }
 
     fn compel(&mut self, plain: &str) {
         let mut open = Vec::new();
-        let mut before = ' ';
+        let (mut before, mut quoted) = (' ', false);
         let mut letters = plain.char_indices().peekable();
         while let Some((at, letter)) = letters.next() {
             match letter {
@@ -302,7 +320,20 @@ impl Reader<'_> {
                     open.push(at);
                     self.paint(at..at + 1, SpanKind::Bracket);
                 }
-                ')' => self.close(open.pop().is_some(), at..at + 1, ')'),
+                ')' => {
+                    let opened = open.pop();
+                    self.close(opened.is_some(), at..at + 1, ')');
+                    if let Some(start) = opened {
+                        self.weight_of_others(plain, start + 1..at);
+                    }
+                    self.weight_apart(plain, at + 1);
+                }
+                '"' => quoted = !quoted,
+                '+' if before != '+' && compel::factor(from(plain, at), false).is_none() => {
+                    let rest = from(plain, at);
+                    let count = rest.len() - rest.trim_start_matches('+').len();
+                    self.no_weight(at..at + count, rest.get(..count).unwrap_or_default());
+                }
                 '+' | '-' if !before.is_whitespace() => {
                     let ends = letters
                         .peek()
@@ -311,10 +342,8 @@ impl Reader<'_> {
                         self.paint(at..at + 1, SpanKind::Weight);
                     }
                 }
-                '0'..='9' | '.' if matches!(before, ')' | '"') => {
-                    let rest = plain.get(at..).unwrap_or_default();
-                    let length = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-                    self.paint(at..at + length.unwrap_or(rest.len()), SpanKind::Weight);
+                '0'..='9' | '.' if before == ')' || (before == '"' && !quoted) => {
+                    self.weight_behind(plain, at);
                 }
                 _ => {}
             }
@@ -329,6 +358,56 @@ impl Reader<'_> {
         }
     }
 
+    /// A number right behind a bracket or quotes.
+    fn weight_behind(&mut self, plain: &str, at: usize) {
+        let rest = from(plain, at);
+        let length = rest.find(|c: char| !(c.is_ascii_digit() || ".,".contains(c)));
+        let said = rest.get(..length.unwrap_or(rest.len())).unwrap_or_default();
+        let said = said.trim_end_matches([',', '.']);
+        match compel::factor(rest, true) {
+            Some((_, after)) => {
+                let end = rest.len() - after.len();
+                self.paint(at..at + end, SpanKind::Weight);
+                match said.len() > end {
+                    true => self.no_weight(at..at + said.len(), said),
+                    false => self.strong_weight(at..at + end, said),
+                }
+            }
+            None if said.is_empty() => {}
+            None => self.no_weight(at..at + said.len(), said),
+        }
+    }
+
+    /// `(words:1.2)`, which is a weight as A1111 and ComfyUI read brackets.
+    fn weight_of_others(&mut self, plain: &str, inside: Range<usize>) {
+        let words = plain.get(inside.clone()).unwrap_or_default();
+        let Some((before, number)) = words.rsplit_once(':') else {
+            return;
+        };
+        let number = number.trim();
+        if held(number).is_some_and(|weight| weight.abs() <= STRONGEST) {
+            let message = format!(
+                "\":{number}\" is words as compel reads brackets; its weight stands behind them: (words){number}"
+            );
+            self.warn(inside.start + before.len()..inside.end, message);
+        }
+    }
+
+    /// `(words) 1.2`.
+    fn weight_apart(&mut self, plain: &str, at: usize) {
+        let rest = from(plain, at);
+        let blank = rest.len() - rest.trim_start_matches(' ').len();
+        let number = from(rest, blank).split([' ', ',', ')', '\n']).next();
+        let number = number.unwrap_or_default();
+        let is_weight = held(number).is_some_and(|weight| weight.abs() <= STRONGEST);
+        if blank > 0 && number.contains('.') && is_weight {
+            let message = format!(
+                "{number} is words: a weight stands right behind its bracket, without a blank."
+            );
+            self.warn(at + blank..at + blank + number.len(), message);
+        }
+    }
+
     /// `.blend()`, `.and()` and `.swap()`; where brackets are that are never closed.
     fn mixing(&mut self, plain: &str, open: &[usize]) {
         const SWAP: &str = ".swap(";
@@ -339,6 +418,12 @@ impl Reader<'_> {
                 Err(_) => "The words before are drawn: Easel does not exchange them while drawing.",
             };
             self.warn(at..end, message);
+        }
+        for (at, attend) in plain.match_indices(".attend") {
+            if compel::factor_behind(from(plain, at), true).is_none() {
+                let message = "This is read as words: .attend(1.2) takes a number.";
+                self.warn(at..at + attend.len(), message);
+            }
         }
         let mixed = compel::mixed(plain);
         if let Some(mixed) = &mixed {
@@ -692,6 +777,24 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_that_no_tensor_holds_is_said_and_shortened() {
+        let (nines, plus) = ("9".repeat(400), "+".repeat(1000));
+        for (emphasis, prompt) in [
+            (Emphasis::Original, format!("(a:{nines})")),
+            (Emphasis::Comfyui, format!("(a:{nines})")),
+            (Emphasis::Compel, format!("(a){nines}")),
+            (Emphasis::Compel, format!("a{plus}")),
+        ] {
+            let warnings = read(&prompt, emphasis, &Known::default()).warnings;
+            let [warning] = warnings.as_slice() else {
+                panic!("{emphasis:?}: {warnings:?}");
+            };
+            assert!(warning.message.contains("…\" is no weight"), "{warning:?}");
+            assert!(warning.message.len() < 100, "{warning:?}");
+        }
+    }
+
+    #[test]
     fn what_is_probably_a_slip_is_said() {
         for (prompt, want) in [
             ("a (b", vec![("(", "This ( is never cl")]),
@@ -777,6 +880,16 @@ mod tests {
                 vec![(".blend", "This is read as wo")],
             ),
             ("x (\"a\", b).and()", vec![(".and", "This is read as wo")]),
+            ("(a)1.2.3", vec![("1.2.3", "\"1.2.3\" is no weig")]),
+            ("(a)1,2", vec![("1,2", "\"1,2\" is no weight")]),
+            ("(a b)12, c", vec![("12", "12 is read as a we")]),
+            ("(a:1.2)", vec![(":1.2", "\":1.2\" is words as")]),
+            ("(a) 1.2, b", vec![("1.2", "1.2 is words: a we")]),
+            ("a.attend(much)", vec![(".attend", "This is read as wo")]),
+            (
+                "(a). (b)1.2, (c) 2 d. \"1.5 e\"+ (at 12:30) f.attend(1.3)",
+                vec![],
+            ),
             ("(a, b).and() x ", vec![(" x", "What stands behind")]),
         ] {
             let want: Vec<(&str, String)> = want

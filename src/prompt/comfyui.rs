@@ -3,6 +3,7 @@
 //! Source: ComfyUI `comfy/sd1_clip.py` (`parse_parentheses`, `token_weights`, `escape_important`).
 
 use super::Piece;
+use super::attention::held;
 
 /// Deeper brackets keep the weight that they are in: bounds the recursion.
 const MAX_DEPTH: usize = 100;
@@ -29,10 +30,7 @@ fn weigh(text: &str, weight: f64, depth: usize, to: &mut Vec<Piece>) {
                 let said = inside
                     .rsplit_once(':')
                     .filter(|(words, _)| !words.is_empty());
-                let said = said.and_then(|(words, number)| {
-                    let number: f64 = number.trim().parse().ok()?;
-                    number.is_finite().then_some((words, number))
-                });
+                let said = said.and_then(|(words, number)| Some((words, held(number.trim())?)));
                 let (words, weight) = said.unwrap_or((inside, weight * 1.1));
                 weigh(words, weight, depth + 1, to);
             }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Piece;
+use super::attention::held;
 use super::mixture::{Blended, Joined};
 use super::weigh::Weighed;
 
@@ -76,6 +77,7 @@ fn fused(fragments: Fragments) -> Vec<Piece> {
     if pieces.is_empty() {
         pieces.push(Piece::text("", 1.0));
     }
+    pieces.iter_mut().for_each(Piece::hold);
     pieces
 }
 
@@ -170,8 +172,7 @@ fn number(text: &str) -> Option<f64> {
     let plain = text
         .chars()
         .all(|c| c.is_ascii_digit() || "+-.".contains(c));
-    let held = |number: &f64| plain && number.abs() <= f64::from(f32::MAX);
-    text.parse().ok().filter(held)
+    held(text).filter(|_| plain)
 }
 
 /// What stands behind `.swap("c", s_end=0.3)`.
@@ -220,7 +221,7 @@ fn weighable(text: &str, depth: usize) -> Option<(Fragments, &str)> {
 }
 
 /// `++`, behind a group also `1.2`; `.attend(1.2)`.
-fn factor_behind(text: &str, is_group: bool) -> Option<(f64, &str)> {
+pub(super) fn factor_behind(text: &str, is_group: bool) -> Option<(f64, &str)> {
     let Some(explicit) = text.strip_prefix(".attend") else {
         return factor(text, is_group);
     };
@@ -292,12 +293,13 @@ pub(super) fn weighed(text: &str) -> Vec<Weighed> {
 }
 
 /// `++`, `--`; where `numbers` are allowed, `1.2`.
-fn factor(text: &str, numbers: bool) -> Option<(f64, &str)> {
+pub(super) fn factor(text: &str, numbers: bool) -> Option<(f64, &str)> {
     for (sign, base) in [('+', PLUS), ('-', MINUS)] {
         let rest = text.trim_start_matches(sign);
         let count = text.len() - rest.len();
         if count > 0 {
-            return Some((base.powi(i32::try_from(count).unwrap_or(i32::MAX)), rest));
+            let factor = base.powi(i32::try_from(count).unwrap_or(i32::MAX));
+            return (factor <= f64::from(f32::MAX)).then_some((factor, rest));
         }
     }
     let end = text
@@ -306,8 +308,7 @@ fn factor(text: &str, numbers: bool) -> Option<(f64, &str)> {
     let number = text.get(..end).filter(|_| numbers)?;
     // The first number of 1.2.3.
     let end = number.match_indices('.').nth(1).map_or(end, |(at, _)| at);
-    let weight: f64 = text.get(..end)?.parse().ok()?;
-    Some((weight, text.get(end..)?))
+    Some((held(text.get(..end)?)?, text.get(end..)?))
 }
 
 /// `(fragments)` or `"fragments"`.

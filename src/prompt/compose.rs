@@ -4,6 +4,7 @@
 //! (`get_multicond_prompt_list`); Liu et al., "Compositional Visual Generation with Composable
 //! Diffusion Models", 2022.
 
+use super::attention::held;
 use super::{networks, whole_words};
 use crate::request::Emphasis;
 
@@ -55,7 +56,7 @@ pub(super) fn weight_at_end(text: &str) -> Option<(&str, f64)> {
     let digits = number.trim_start_matches(['-', '+']);
     let plain =
         number.len() - digits.len() <= 1 && digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let weight: f64 = number.parse().ok().filter(|_| plain)?;
+    let weight = held(number).filter(|_| plain)?;
     Some((before.trim_end(), weight))
 }
 

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::attention::held;
 use super::is_word;
 
 /// What A1111 calls the weights that are given by name: `te=0.5`, `unet=0.8`.
@@ -90,7 +91,7 @@ fn lora_tag(tag: &str) -> Option<LoraTag> {
 
 /// A weight as it is written in a tag.
 pub fn weight(text: &str) -> Option<f64> {
-    text.trim().parse().ok().filter(|n: &f64| n.is_finite())
+    held(text.trim())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::attention::held;
 use super::python_random::PythonRandom;
 use crate::error::{Error, Result};
 
@@ -518,7 +519,7 @@ fn weight(text: &str) -> Option<(f64, usize)> {
     let (number, _) = text.split_once("::")?;
     let unsigned = number.strip_prefix(['+', '-']).unwrap_or(number);
     let is_number = unsigned.chars().all(|c| c.is_ascii_digit() || c == '.');
-    let weight: f64 = number.parse().ok().filter(|_| is_number)?;
+    let weight = held(number).filter(|_| is_number)?;
     Some((weight.max(0.0), number.len() + 2))
 }
 
