@@ -171,13 +171,27 @@ impl Error {
         }
     }
 
-    /// The technical part, for "Details": never the first line.
+    /// The technical part, for "Details": never the first line. Empty where that says it all.
     pub fn details(&self) -> String {
         match self {
             Self::OutOfMemory { details } | Self::Torch { details } | Self::Panic { details } => {
                 details.clone()
             }
-            other => format!("{other:?}"),
+            // The system's own words and number, which the first line may have in plainer ones.
+            Self::Io {
+                doing,
+                path,
+                source,
+            } => format!("{doing} {}: {source}", path.display()),
+            Self::Model { .. }
+            | Self::AddOn { .. }
+            | Self::Tensor { .. }
+            | Self::Shape { .. }
+            | Self::Request(_)
+            | Self::Picture { .. }
+            | Self::Device(_)
+            | Self::NotANumber { .. }
+            | Self::Cancelled => String::new(),
         }
     }
 }
@@ -229,6 +243,17 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn details_are_the_systems_words_and_never_rusts() {
+        let missing = std::io::Error::from_raw_os_error(2);
+        let error = Error::io("Reading", "a/b.png", missing);
+        let details = error.details();
+        assert!(details.starts_with("Reading a/b.png: "), "{details}");
+        assert!(details.contains('2') && !details.contains('{'), "{details}");
+        assert_eq!(Error::model("a", "it is empty").details(), "");
+        assert_eq!(Error::from_torch_message("mat1").details(), "mat1");
+    }
 
     #[test]
     fn memory_and_device_failures_are_told_apart() {

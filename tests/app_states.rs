@@ -1036,6 +1036,39 @@ fn an_unreadable_picture_is_a_message_and_not_the_end() {
 }
 
 #[test]
+fn a_history_that_cannot_be_listed_says_why_and_offers_another_folder() {
+    let mut options = setup(settings());
+    options.ask = Box::new(|question, reply| reply.give(question, PathBuf::from("/elsewhere")));
+    let (mut window, script) = harness([1280.0, 820.0], options);
+    script.ready();
+    window.run();
+    assert!(shows(&window, "Looking for pictures…"));
+    script.history(2);
+    let refused = std::io::Error::from_raw_os_error(13);
+    script.say(Event::HistoryFailed(failure(&Error::io(
+        "Reading",
+        "/pictures",
+        refused,
+    ))));
+    window.run();
+    assert!(!shows(&window, "Looking for pictures…"));
+    assert!(!shows(&window, "2026-11-24/00002-1002.png"));
+    assert!(shows(
+        &window,
+        "Reading /pictures failed: the system does not allow it"
+    ));
+    script.files();
+    button(&mut window, "Choose the pictures folder…");
+    window.run();
+    let listed = |command: &FileCommand| matches!(command, FileCommand::ListHistory { root } if root.as_os_str() == "/elsewhere");
+    assert!(script.files().iter().any(listed));
+    script.say(Event::HistoryListed(Vec::new()));
+    window.run();
+    assert!(!shows(&window, "Reading /pictures failed"));
+    assert!(shows(&window, "What you draw is kept here."));
+}
+
+#[test]
 fn a_job_that_fails_behind_the_viewed_picture_is_told_in_a_line() {
     let (mut window, script) = ready();
     script.history(2);

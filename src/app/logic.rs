@@ -92,6 +92,13 @@ impl App {
                 self.state.look_up_opened();
             }
             Event::HistoryListed(paths) => self.on_history(paths),
+            Event::HistoryFailed(failure) => {
+                let history = &mut self.state.history;
+                // Those of another folder.
+                history.paths.clear();
+                history.listed = false;
+                history.failure = Some(failure);
+            }
             Event::ThumbnailReady { path, pixels } => {
                 self.state.history.asked.remove(&path);
                 self.textures.set_thumbnail(ctx, &path, &pixels);
@@ -278,7 +285,7 @@ impl App {
             .unreadable
             .retain(|path, _| Some(path) == viewed.as_ref());
         history.paths = paths;
-        history.listed = true;
+        (history.listed, history.failure) = (true, None);
         self.read_prompts();
     }
 

@@ -207,6 +207,8 @@ pub struct History {
     /// Newest first.
     pub paths: Vec<PathBuf>,
     pub listed: bool,
+    /// Why there is no list.
+    pub failure: Option<Failure>,
     pub query: String,
     pub search_open: bool,
     pub opened: Option<(PathBuf, OpenedPicture)>,

@@ -99,7 +99,7 @@ pub fn leave(code: u8) -> ! {
 }
 
 fn write_details(failure: &Failure, verbose: bool, to: &mut Streams<'_>) {
-    if verbose {
+    if verbose && !failure.details.is_empty() {
         to.err(format_args!("Details: {}", failure.details));
     }
 }

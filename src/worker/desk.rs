@@ -75,7 +75,7 @@ fn guarded(
     let asked = command.clone();
     catch_unwind(AssertUnwindSafe(|| answer(command))).unwrap_or_else(|panic| {
         let error = Error::from_panic(&*panic);
-        log::warn!("{asked:?}: {}", error.details());
+        log::warn!("{} failed: {}", doing(&asked), error.details());
         Some(match asked {
             FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
                 unreadable(path, &error)
@@ -90,9 +90,30 @@ fn guarded(
                 asked,
                 tokens: None,
             },
+            FileCommand::ListHistory { .. } => Event::HistoryFailed(error.into()),
             _ => Event::FileFailed(error.into()),
         })
     })
+}
+
+/// What a command is, for the log.
+fn doing(command: &FileCommand) -> String {
+    let (doing, path) = match command {
+        FileCommand::FindModels { .. } => return "looking for models".to_owned(),
+        FileCommand::ReadPrompts { .. } => return "reading prompts".to_owned(),
+        FileCommand::CountTokens(_) => return "counting tokens".to_owned(),
+        FileCommand::Keep { root, .. } => ("keeping a picture in", root),
+        FileCommand::ListHistory { root } => ("listing", root),
+        FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
+            ("reading", path)
+        }
+        FileCommand::CheckModel { path } => ("looking at", path),
+        FileCommand::SaveAs { to, .. } => ("saving", to),
+        FileCommand::Delete { path } => ("deleting", path),
+        FileCommand::Restore { path } => ("bringing back", path),
+        FileCommand::ShowInFolder { path } => ("showing", path),
+    };
+    format!("{doing} {}", path.display())
 }
 
 /// `None`: another thread answers.
@@ -110,10 +131,17 @@ fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> O
             let _ = desk.searches.send(Search { folders, wildcards });
             return None;
         }
-        FileCommand::ListHistory { root } => or_failed(Watched::list(root).map(|library| {
-            let library = desk.library.insert(library);
-            Event::HistoryListed(library.pictures().to_vec())
-        })),
+        FileCommand::ListHistory { root } => match Watched::list(root) {
+            Ok(library) => {
+                let library = desk.library.insert(library);
+                Event::HistoryListed(library.pictures().to_vec())
+            }
+            Err(error) => {
+                // What lies in the folder before is not asked for any more.
+                desk.library = None;
+                Event::HistoryFailed(error.into())
+            }
+        },
         FileCommand::Thumbnail { path, size_px } => match output::thumbnail(&path, size_px) {
             Ok(pixels) => Event::ThumbnailReady {
                 path,
@@ -199,6 +227,27 @@ fn show_in_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_the_answer_about_the_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("no folder");
+        std::fs::write(&file, "").unwrap();
+        let config = WorkerConfig {
+            weights: folder.path().to_path_buf(),
+            cache: None,
+            wake: Box::new(|| ()),
+        };
+        let (searches, _) = crossbeam_channel::bounded(1);
+        let mut desk = Desk {
+            searches: &searches,
+            counter: TokenCounter::default(),
+            library: Some(Watched::list(folder.path().to_path_buf()).unwrap()),
+        };
+        let event = answer(&config, &mut desk, FileCommand::ListHistory { root: file });
+        assert!(matches!(event, Some(Event::HistoryFailed(_))), "{event:?}");
+        assert!(desk.library.is_none(), "the old folder is not watched on");
+    }
 
     #[test]
     fn a_panic_over_one_file_is_the_answer_about_that_file() {

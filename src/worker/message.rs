@@ -192,7 +192,10 @@ pub enum Event {
     ModelsChanged(Vec<ModelCard>),
     /// LoRAs, VAEs, embeddings and upscalers: before `ModelsFound`, and when files came or went.
     AddOnsFound(Vec<AddOn>),
+    /// Answers `ListHistory`; unasked, after pictures came or went.
     HistoryListed(Vec<PathBuf>),
+    /// The pictures cannot be listed.
+    HistoryFailed(Failure),
     ThumbnailReady {
         path: PathBuf,
         pixels: Arc<Pixels>,
@@ -274,9 +277,10 @@ pub struct Progress {
     /// Denoising steps done of `steps`, in this batch.
     pub step: usize,
     pub steps: usize,
-    /// Steps a second, measured over the last steps; `None` until two are done.
+    /// Steps a second, measured over the last steps; `None` until a slow one is done, or two.
     pub steps_per_sec: Option<f64>,
-    /// Until the whole job is done, estimated; `None` until two steps are done.
+    /// Until the whole job is done, estimated; at step 0 by the last drawing of its kind. `None` where
+    /// nothing tells.
     pub remaining_secs: Option<f64>,
 }
 

@@ -5,7 +5,7 @@ use egui::{
     pos2,
 };
 
-use crate::app::command::{Action, Actions};
+use crate::app::command::{Action, Actions, UiCommand};
 use crate::app::state::{Job, State, View, relative_name};
 use crate::app::textures::Textures;
 use crate::app::{icons, theme, widgets};
@@ -15,18 +15,7 @@ pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
     header_ui(ui, state, actions);
     state.history.focused = false;
     if state.history.paths.is_empty() {
-        ui.add_space(theme::SPACE_XS);
-        ui.label(theme::hint(
-            ui,
-            if state.jobs.iter().any(Job::unsaved) {
-                "The pictures folder cannot be used: what you draw is not kept."
-            } else if state.history.listed {
-                "What you draw is kept here."
-            } else {
-                "Looking for pictures…"
-            },
-        ));
-        return;
+        return nothing_ui(ui, state, actions);
     }
     let chosen = match &state.view {
         View::Saved(path) => Some(path.clone()),
@@ -68,6 +57,28 @@ pub fn history_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
             }
         });
     state.history.focused = focused;
+}
+
+/// What stands in the place of pictures.
+fn nothing_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
+    ui.add_space(theme::SPACE_XS);
+    let said = if state.jobs.iter().any(Job::unsaved) {
+        "The pictures folder cannot be used: what you draw is not kept."
+    } else if let Some(failure) = &state.history.failure {
+        failure.message.as_str()
+    } else if state.history.listed {
+        "What you draw is kept here."
+    } else {
+        "Looking for pictures…"
+    };
+    ui.label(theme::hint(ui, said));
+    if state.history.failure.is_some() {
+        let command = UiCommand::ChoosePicturesFolder;
+        let choose = widgets::icon_button(ui, icons::FOLDER, command.info().text);
+        if choose.on_hover_text(command.info().tooltip).clicked() {
+            actions.ui(command);
+        }
+    }
 }
 
 fn header_ui(ui: &mut Ui, state: &mut State, actions: &mut Actions) {
