@@ -369,6 +369,53 @@ fn a_cancel_while_enlarging_keeps_every_picture_that_is_drawn() {
 }
 
 #[test]
+fn before_its_first_step_a_drawing_is_told_by_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let first_told = |id: u64, wanted: GenerationRequest| {
+        worker.send(job(id, folder.path(), wanted)).unwrap();
+        let events = until_end(&worker, id);
+        let progress = events.into_iter().filter_map(|event| match event {
+            Event::Progress { progress, .. } => Some(progress),
+            _ => None,
+        });
+        let mut drawing = progress.filter(|it| it.stage == Stage::Drawing);
+        let first = drawing.find(|it| it.step == 0).unwrap();
+        assert_eq!(first.steps_per_sec, None);
+        first.remaining_secs
+    };
+    assert_eq!(first_told(1, request(3)), None);
+    assert!(first_told(2, request(3)).is_some());
+    // Of another sampler nothing is known.
+    let other = GenerationRequest {
+        sampler: Some(SamplerId::Heun),
+        ..request(3)
+    };
+    assert_eq!(first_told(3, other), None);
+}
+
+#[test]
+fn what_loras_took_is_missed_before_drawing_begins() {
+    let files = ModelFiles::open(&weights().join("starter")).unwrap();
+    let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
+    let mut model = StableDiffusion::load(&files, true, device, kind, &mut |_| ()).unwrap();
+    let wanted = request(3);
+    let mut plan = GenerationPlan::resolve(&wanted, &model, 1, PictureFormat::Png).unwrap();
+    plan.draw_prompts(&wanted, &std::collections::BTreeMap::new(), &|_| {
+        Ok(Some(Vec::new()))
+    })
+    .unwrap();
+    // As if there had been room for it when the plan was made.
+    (plan.width_px, plan.height_px) = (1 << 20, 1 << 20);
+    let mut watcher = StopsWhileEnlarging::default();
+    let end = pipeline::generate(&mut model, &plan, None, &mut watcher);
+    let Err(Error::OutOfMemory { details }) = end else {
+        panic!("{end:?}");
+    };
+    assert!(details.contains("MB are free"), "{details}");
+}
+
+#[test]
 fn after_a_failed_job_the_next_one_works() {
     let folder = tempfile::tempdir().unwrap();
     let worker = worker();

@@ -95,6 +95,11 @@ fn conditions(
         for note in model.set_loras(loras)? {
             log::info!("{note}");
         }
+        if let Err(error) = plan.make_room(model) {
+            // Their copies of layers took it: the next drawing has it back.
+            model.set_loras(&[])?;
+            return Err(error);
+        }
     }
     encoded(model, plan, batch)
 }

@@ -170,11 +170,15 @@ impl GenerationPlan {
             schedule,
         };
         plan.draw_prompts(request, &BTreeMap::new(), &|_| Ok(None))?;
-        // A card's memory is another one, and libtorch says when it is full.
-        if !model.device.is_cuda() {
-            model.make_room(width_px, height_px, plan.batch_size)?;
-        }
+        plan.make_room(model)?;
         Ok(plan)
+    }
+
+    /// Refuses what cannot fit into the memory that is free now: LoRAs take some after the plan was made.
+    ///
+    /// Errors: [`Error::OutOfMemory`].
+    pub fn make_room(&self, model: &StableDiffusion) -> Result<()> {
+        model.make_room(self.width_px, self.height_px, self.batch_size)
     }
 
     /// Draws each picture's prompts anew, with these lists for its wildcards, and asks `loras` for what
