@@ -266,6 +266,23 @@ fn vary_tells_the_seed_that_it_draws() {
 }
 
 #[test]
+fn vary_leaves_a_seed_that_is_locked_as_it_was_locked() {
+    let (mut window, script) = ready();
+    let job = generate(&mut window, &script);
+    script.draw(&job);
+    window.run();
+    button(&mut window, "Keep this seed");
+    let locked = request(&window).seed;
+    button(&mut window, "Vary");
+    let vary = script.jobs().pop().expect("a drawing");
+    assert_ne!(vary.request.seed, locked);
+    assert_eq!(request(&window).seed, locked);
+    script.draw(&vary);
+    window.run();
+    assert_eq!(generate(&mut window, &script).request.seed, locked);
+}
+
+#[test]
 fn an_enlarged_copy_is_told_from_its_original_in_the_history() {
     let (mut window, script) = ready();
     let copy = root().join("2026-11-24/00002-1001-4x.png");

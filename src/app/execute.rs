@@ -445,8 +445,11 @@ impl App {
     fn vary(&mut self) {
         if let Some(request) = self.current_request() {
             let seed = Some(new_seed());
-            // The field tells the seed of what is drawn, as after Generate.
-            self.state.settings.request.seed = seed;
+            let settings = &mut self.state.settings;
+            // The field tells the seed of what is drawn, as after Generate; one that is locked stays.
+            if !settings.seed_locked {
+                settings.request.seed = seed;
+            }
             self.draw(GenerationRequest {
                 seed,
                 count: None,
