@@ -15,8 +15,8 @@ use easel::error::{Error, Remedy};
 use easel::families::{ModelFiles, StableDiffusion};
 use easel::pipeline::{self, Drawn, GenerationPlan, Upscaler, Watcher};
 use easel::request::{
-    Arithmetic, GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SaveTarget,
-    Stage, Upscale,
+    Arithmetic, GenerationRequest, LoraChoice, PictureFormat, PictureSettings, Pixels, SamplerId,
+    SaveTarget, Stage, Upscale,
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, ModelChoice, Picture};
 use easel::worker::{Handle, WorkerConfig, start};

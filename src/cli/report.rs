@@ -210,7 +210,10 @@ fn plan_line(plan: &JobPlan) -> String {
 /// `Drawing, step 5 of 20, 3.1 it/s, 4 s left`.
 fn progress_line(progress: &Progress) -> String {
     let mut line = stage_words(progress.stage).to_owned();
-    if progress.stage == Stage::Drawing {
+    let is_first = progress.stage == Stage::Drawing && progress.step == 0;
+    if is_first {
+        line.push_str(&format!(", first of {} steps", progress.steps));
+    } else if progress.stage == Stage::Drawing {
         line.push_str(&format!(", step {} of {}", progress.step, progress.steps));
         if let Some(speed) = progress.steps_per_sec.filter(|speed| *speed > 0.0) {
             line.push_str(&if speed >= 1.0 {
@@ -221,7 +224,8 @@ fn progress_line(progress: &Progress) -> String {
         }
     }
     if let Some(seconds) = progress.remaining_secs {
-        line.push_str(&format!(", {} left", duration_words(seconds)));
+        let about = if is_first { "about " } else { "" };
+        line.push_str(&format!(", {about}{} left", duration_words(seconds)));
     }
     line
 }
@@ -430,6 +434,15 @@ mod tests {
         assert_eq!(
             progress_line(&progress),
             "Drawing, step 5 of 20, 2.5 s/it, 2 min 5 s left"
+        );
+        let first = Progress {
+            step: 0,
+            steps_per_sec: None,
+            ..progress
+        };
+        assert_eq!(
+            progress_line(&first),
+            "Drawing, first of 20 steps, about 2 min 5 s left"
         );
         progress.stage = Stage::Enlarging;
         progress.remaining_secs = None;

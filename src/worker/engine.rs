@@ -22,6 +22,7 @@ use super::message::{
     Progress,
 };
 use super::model_hash::ModelHash;
+use super::pace::Took;
 use super::queue::Queue;
 use super::wildcards::WildcardFiles;
 use super::{WorkerConfig, recipe_of, starter_folder, upscaler_file};
@@ -32,7 +33,9 @@ use crate::output;
 use crate::pipeline::{
     self, Exactly, GenerationPlan, Upscaler, pixels_from_tensor, profile, tensor_from_pixels,
 };
-use crate::request::{Arithmetic, DeviceChoice, GenerationRequest, PictureFormat, Stage, Upscale};
+use crate::request::{
+    Arithmetic, DeviceChoice, GenerationRequest, PictureFormat, SamplerId, Stage, Upscale,
+};
 
 /// Loading is reported at most once a hundredth: nobody sees more, and a model has thousands of tensors.
 const PROGRESS_STEP: f32 = 0.01;
@@ -58,7 +61,12 @@ struct Loaded {
     hash: ModelHash,
     /// Those of the model's refiner, which is part of it.
     refiner: Option<(ModelKey, ModelHash)>,
+    /// What the last drawing took, and of which kind it was.
+    took: Option<(DrawingKind, Took)>,
 }
+
+/// What tells how long a step takes, beside the model and the pixels: sampler, guidance, upscaler.
+type DrawingKind = (SamplerId, bool, bool);
 
 /// What a model is loaded as, and how its files were then.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,8 +247,16 @@ impl Engine {
             request.arithmetic,
         );
         let in_memory = in_memory(&loaded.model, Vec::new());
-        let mut watcher =
-            JobWatcher::new(job, &plan, (recorder, in_memory), &self.ends, &self.config);
+        let kind = (plan.sampler, plan.guidance_scale > 1.0, upscaler.is_some());
+        let before = loaded.took.filter(|(known, _)| *known == kind);
+        let mut watcher = JobWatcher::new(
+            job,
+            &plan,
+            (recorder, in_memory),
+            &self.ends,
+            &self.config,
+            before.map(|(_, took)| took),
+        );
         watcher.started(JobPlan {
             model_name: loaded.model.card.name.clone(),
             seeds: plan.seeds.clone(),
@@ -252,16 +268,21 @@ impl Engine {
         });
         let known = loaded.model.decoder.note_of_overflow();
         let mut draw = || pipeline::generate(&mut loaded.model, &plan, upscaler, &mut watcher);
-        if !job.profile {
-            let drawn = draw();
-            return self.after(drawn, known);
+        let drawn = match job.profile {
+            true => {
+                profile::start();
+                profile::part("drawing", draw)
+            }
+            false => draw(),
+        };
+        let took = watcher.took().map(|took| (kind, took));
+        loaded.took = took.or(loaded.took);
+        if job.profile {
+            self.send(Event::Profiled {
+                job: job.id,
+                layers: profile::finish().into_iter().map(layer_time).collect(),
+            });
         }
-        profile::start();
-        let drawn = profile::part("drawing", draw);
-        self.send(Event::Profiled {
-            job: job.id,
-            layers: profile::finish().into_iter().map(layer_time).collect(),
-        });
         self.after(drawn, known)
     }
 
@@ -291,7 +312,7 @@ impl Engine {
     /// Enlarges a saved picture into a new file beside it.
     fn enlarge(&mut self, job: JobId, source: &Path, format: PictureFormat) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        self.enlarging(job, 0.0);
+        self.enlarging(job, 0.0, None);
         let device = match &self.model {
             Some(loaded) => loaded.key.device,
             None => device::device(DeviceChoice::Auto)?,
@@ -307,8 +328,9 @@ impl Engine {
         );
         output::check_size(format, width, height)?;
         let recipe = recipe_of(source);
+        let begun = Instant::now();
         let cancelled = |done: f32| {
-            self.enlarging(job, done);
+            self.enlarging(job, done, Some(begun));
             self.ends.cancelled.contains(job)
         };
         let enlarged = upscaler.enlarge(&tensor_from_pixels(&pixels)?, &cancelled)?;
@@ -324,8 +346,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells how much of a saved picture is enlarged, in `[0, 1]`.
-    fn enlarging(&self, job: JobId, fraction: f32) {
+    /// Tells how much of a saved picture is enlarged, in `[0, 1]`, since when.
+    fn enlarging(&self, job: JobId, fraction: f32, begun: Option<Instant>) {
+        let left =
+            |begun: Instant| begun.elapsed().as_secs_f64() * f64::from((1.0 - fraction) / fraction);
         self.send(Event::Progress {
             job,
             progress: Progress {
@@ -336,7 +360,9 @@ impl Engine {
                 step: 0,
                 steps: 0,
                 steps_per_sec: None,
-                remaining_secs: None,
+                remaining_secs: begun
+                    .map(left)
+                    .filter(|left| left.is_finite() && *left > 0.0),
             },
         });
     }
@@ -362,6 +388,7 @@ impl Engine {
             model,
             hash,
             refiner: None,
+            took: None,
         });
         Ok(())
     }

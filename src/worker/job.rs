@@ -1,10 +1,9 @@
 //! What the drawing thread tells of one job while it runs: progress, previews, pictures.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::WorkerConfig;
 use super::add_ons::AddOnRecord;
@@ -12,6 +11,7 @@ use super::device::{arithmetic_used, device_name, kind_name};
 use super::handle::Ends;
 use super::message::{Event, Failure, Job, JobPlan, LoadedModel, Picture, Preview, Progress};
 use super::model_hash::ModelHash;
+use super::pace::{Pace, Took};
 use crate::error::{Error, Result};
 use crate::families::{EmbeddingsRead, StableDiffusion};
 use crate::files;
@@ -22,9 +22,6 @@ use crate::request::{
     AddOnHashes, Arithmetic, Emphasis, Foreign, LoraChoice, PictureHints, PictureSettings, Pixels,
     Recipe, SamplerId, ScheduleId, Seeding, Stage, Tuning,
 };
-
-/// Steps that the speed is measured over.
-const SPEED_STEPS: usize = 8;
 
 /// Knows what goes into a picture's settings.
 pub(super) struct Recorder<'a> {
@@ -181,6 +178,7 @@ impl<'a> JobWatcher<'a> {
         (recorder, model): (Recorder<'a>, LoadedModel),
         ends: &'a Ends,
         config: &'a WorkerConfig,
+        before: Option<Took>,
     ) -> Self {
         Self {
             job,
@@ -189,10 +187,15 @@ impl<'a> JobWatcher<'a> {
             model,
             ends,
             config,
-            pace: Pace::default(),
+            pace: Pace::new(plan.width_px, plan.height_px, before),
             stage: Stage::ReadingPrompt,
             fraction: 0.0,
         }
+    }
+
+    /// What the drawing took, for the next one.
+    pub(super) fn took(&self) -> Option<Took> {
+        self.pace.took()
     }
 
     pub(super) fn started(&self, plan: JobPlan) {
@@ -226,6 +229,7 @@ impl<'a> JobWatcher<'a> {
             }
         };
         self.fraction = self.fraction.max(done as f32 / units.max(1) as f32);
+        let pictures_left = pictures.saturating_sub(batch.start);
         let calls_left = self.batches_after(batch.start) * steps + steps.saturating_sub(step);
         let progress = Progress {
             stage: self.stage,
@@ -235,7 +239,7 @@ impl<'a> JobWatcher<'a> {
             step,
             steps,
             steps_per_sec: self.pace.steps_per_sec(),
-            remaining_secs: self.pace.secs_for(calls_left),
+            remaining_secs: self.pace.secs_for(calls_left, pictures_left),
         };
         self.send(Event::Progress {
             job: self.job.id,
@@ -294,8 +298,10 @@ impl Watcher for JobWatcher<'_> {
 
     fn stage(&mut self, batch: Range<usize>, stage: Stage) {
         self.stage = stage;
-        if stage == Stage::Drawing {
-            self.pace.pause();
+        match stage {
+            Stage::Drawing => self.pace.begin(batch.len()),
+            Stage::Decoding => self.pace.begin_finish(),
+            Stage::LoadingModel | Stage::ReadingPrompt | Stage::Enlarging | Stage::Saving => {}
         }
         let done = match stage {
             Stage::LoadingModel | Stage::ReadingPrompt | Stage::Drawing => 0,
@@ -363,65 +369,12 @@ impl Watcher for JobWatcher<'_> {
                 picture.save_failure.get_or_insert(Failure::from(error));
             }
         }
+        self.pace.end_finish();
         self.send(Event::PictureDone {
             job: self.job.id,
             index: drawn.index,
             picture: Arc::new(picture),
         });
         Ok(())
-    }
-}
-
-/// How fast steps go by.
-#[derive(Debug, Default)]
-struct Pace {
-    steps: VecDeque<Duration>,
-    last: Option<Instant>,
-}
-
-impl Pace {
-    /// Something else was done meanwhile: the next step does not count from before it.
-    fn pause(&mut self) {
-        self.last = Some(Instant::now());
-    }
-
-    fn step(&mut self) {
-        let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            if self.steps.len() == SPEED_STEPS {
-                self.steps.pop_front();
-            }
-            self.steps.push_back(now - last);
-        }
-    }
-
-    fn secs_a_step(&self) -> Option<f64> {
-        let total: Duration = self.steps.iter().sum();
-        (self.steps.len() >= 2).then(|| total.as_secs_f64() / self.steps.len() as f64)
-    }
-
-    fn steps_per_sec(&self) -> Option<f64> {
-        self.secs_a_step()
-            .filter(|secs| *secs > 0.0)
-            .map(f64::recip)
-    }
-
-    fn secs_for(&self, steps: usize) -> Option<f64> {
-        self.secs_a_step().map(|secs| secs * steps as f64)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_speed_is_told_before_two_steps() {
-        let mut pace = Pace::default();
-        pace.pause();
-        pace.step();
-        assert_eq!(pace.secs_for(10), None);
-        pace.step();
-        assert!(pace.secs_for(10).is_some());
     }
 }

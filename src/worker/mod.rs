@@ -17,6 +17,7 @@ mod library;
 mod lookup;
 pub mod message;
 mod model_hash;
+mod pace;
 mod queue;
 mod token_counter;
 mod watch;

@@ -64,6 +64,7 @@ pub fn progress_text(progress: &Progress) -> String {
     let stage = match progress.stage {
         Stage::LoadingModel => "Loading the model…".to_owned(),
         Stage::ReadingPrompt => "Reading the prompt…".to_owned(),
+        Stage::Drawing if progress.step == 0 => first_step(progress.steps),
         Stage::Drawing => format!("{} / {}", progress.step, progress.steps),
         Stage::Decoding => "Developing the picture…".to_owned(),
         // Nothing else is done: the bar is about the enlarging alone.
@@ -73,6 +74,7 @@ pub fn progress_text(progress: &Progress) -> String {
         Stage::Enlarging => "Enlarging…".to_owned(),
         Stage::Saving => "Saving…".to_owned(),
     };
+    let is_first = progress.stage == Stage::Drawing && progress.step == 0;
     let mut parts = vec![stage];
     if let Some(speed) = progress
         .steps_per_sec
@@ -85,9 +87,19 @@ pub fn progress_text(progress: &Progress) -> String {
         });
     }
     if let Some(left) = progress.remaining_secs {
-        parts.push(format!("{} left", duration_text(left)));
+        // Before the first step it is the last picture that tells.
+        let about = if is_first { "about " } else { "" };
+        parts.push(format!("{about}{} left", duration_text(left)));
     }
     parts.join(" · ")
+}
+
+/// Nothing is done yet, and nothing is known of how long it takes.
+fn first_step(steps: usize) -> String {
+    match steps {
+        1 => "The one step…".to_owned(),
+        steps => format!("First of {steps} steps…"),
+    }
 }
 
 /// `3 s`, `1 min 20 s`, `2 h 5 min`
@@ -276,6 +288,21 @@ mod tests {
             ..progress
         };
         assert_eq!(progress_text(&slow), "12 / 20 · 2.5 s/it · 1 min 20 s left");
+        let first = Progress {
+            step: 0,
+            steps_per_sec: None,
+            remaining_secs: None,
+            ..progress
+        };
+        assert_eq!(progress_text(&first), "First of 20 steps…");
+        let known = Progress {
+            remaining_secs: Some(290.0),
+            ..first
+        };
+        assert_eq!(
+            progress_text(&known),
+            "First of 20 steps… · about 4 min 50 s left"
+        );
         let enlarging = Progress {
             stage: Stage::Enlarging,
             fraction: 0.25,
