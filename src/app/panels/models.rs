@@ -7,7 +7,7 @@ use egui::{Button, Id, Ui};
 
 use super::picker::{Entry, FileRow, List, file_row, picker_ui, popup};
 use crate::app::command::{Action, Actions, UiCommand};
-use crate::app::state::State;
+use crate::app::state::{State, file_name, relative_name};
 use crate::app::textures::Textures;
 use crate::app::widgets::{Number, fine_row, icon_button};
 use crate::app::{icons, theme};
@@ -49,7 +49,10 @@ fn menu_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mu
     ui.set_width(theme::PICKER_WIDTH);
     let chosen = &state.settings.request.model;
     let found = &state.models.found;
-    let entries: Vec<Entry> = found.iter().map(|card| entry(card, chosen)).collect();
+    let entries: Vec<Entry> = found
+        .iter()
+        .map(|card| entry(card, found, chosen))
+        .collect();
     let mut list = List {
         query: &mut state.picker_query,
         textures,
@@ -71,18 +74,39 @@ fn menu_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mu
     }
 }
 
-fn entry(card: &ModelCard, chosen: &Option<PathBuf>) -> Entry {
+/// Of several models with one name, as a converted model has its original's, each says where it lies too.
+fn entry(card: &ModelCard, all: &[ModelCard], chosen: &Option<PathBuf>) -> Entry {
+    let mut detail = vec![card.family.clone(), size_text(card.size_bytes)];
+    detail.extend(place_among(card, all));
     let path = card.path.as_ref().map(|path| path.display().to_string());
     let hash = card.short_hash().map(|hash| format!("Hash {hash}"));
     let lines = [Some(card.description.clone()), path, hash];
     let lines = lines.into_iter().flatten().filter(|line| !line.is_empty());
     Entry {
         name: card.name.clone(),
-        detail: format!("{} · {}", card.family, size_text(card.size_bytes)),
+        detail: detail.join(" · "),
         tooltip: lines.collect::<Vec<_>>().join("\n"),
         picture: card.picture.clone(),
         chosen: card.path == *chosen,
     }
+}
+
+/// What tells a model from others that are called as it is: its file or folder, with the folder around it
+/// where others' are called so too.
+fn place_among(card: &ModelCard, all: &[ModelCard]) -> Option<String> {
+    let name = card.name.to_lowercase();
+    let is_other = |it: &&ModelCard| it.path != card.path && it.name.to_lowercase() == name;
+    let mut others = all.iter().filter(is_other).peekable();
+    others.peek()?;
+    let Some(path) = &card.path else {
+        return Some("comes with Easel".to_owned());
+    };
+    let own = file_name(path);
+    let mut paths = others.filter_map(|other| other.path.as_deref());
+    Some(match paths.any(|other| file_name(other) == own) {
+        true => relative_name(path),
+        false => own,
+    })
 }
 
 /// `148 MB`, `4.3 GB`
@@ -172,7 +196,12 @@ pub fn refiner_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
         .found
         .iter()
         .filter(|card| is_xl(card) && card.path != *model);
-    let found = found.filter_map(|card| Some((card.path.clone()?, entry(card, &chosen))));
+    let found = found.filter_map(|card| {
+        Some((
+            card.path.clone()?,
+            entry(card, &state.models.found, &chosen),
+        ))
+    });
     // Those that are made for it first.
     let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(_, entry)| !entry.detail.contains("refiner"));
@@ -205,5 +234,61 @@ pub fn refiner_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
     if let Some(changed) = fine_row(ui, "Switch at", tooltip, number, said) {
         let start = changed.said().unwrap_or(RefinerChoice::START);
         refiner.start = (start * 1000.0).round() / 1000.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{ModelDefaults, SamplerId, ScheduleId};
+
+    fn card(name: &str, path: Option<&str>) -> ModelCard {
+        ModelCard {
+            path: path.map(PathBuf::from),
+            name: name.to_owned(),
+            description: String::new(),
+            family: "Stable Diffusion 1".to_owned(),
+            size_bytes: 5_000_000,
+            picture: None,
+            sha256: None,
+            defaults: ModelDefaults {
+                steps: 20,
+                guidance_scale: 7.0,
+                sampler: SamplerId::Euler,
+                schedule: ScheduleId::Model,
+                width_px: 512,
+                height_px: 512,
+                upscaler: None,
+            },
+            latent_factor: 8,
+            chunk_tokens: 75,
+            examples: Vec::new(),
+            concepts: Vec::new(),
+            styles: Vec::new(),
+            backgrounds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn models_of_one_name_are_told_apart_by_where_they_lie() {
+        let all = [
+            card("Starter", None),
+            card("starter", Some("/models/starter-f16.safetensors")),
+            card("Dream", Some("/models/a/dream.safetensors")),
+            card("Dream", Some("/models/b/dream.safetensors")),
+            card("Other", Some("/models/other.safetensors")),
+        ];
+        let details = all.iter().map(|card| entry(card, &all, &None).detail);
+        let places = [
+            " · comes with Easel",
+            " · starter-f16.safetensors",
+            " · a/dream.safetensors",
+            " · b/dream.safetensors",
+            "",
+        ];
+        assert_eq!(
+            details.collect::<Vec<_>>(),
+            places.map(|place| format!("Stable Diffusion 1 · 5 MB{place}"))
+        );
     }
 }
