@@ -345,6 +345,7 @@ fn with_add_ons() -> (Window, app_support::Script) {
         add_on(AddOnKind::Lora, "pixel art"),
         add_on(AddOnKind::Lora, "pixie"),
         add_on(AddOnKind::Vae, "fine"),
+        add_on(AddOnKind::Unet, "quantised"),
         add_on(AddOnKind::Embedding, "easyneg"),
     ]));
     window.run();
@@ -435,6 +436,14 @@ fn another_vae_is_chosen_from_the_folders_or_by_its_file_and_reset() {
         job.request.vae,
         Some(PathBuf::from("/models/fine.safetensors"))
     );
+    window.get_by_role_and_label(Role::Button, "UNet").click();
+    window.run();
+    window.get_by_label_contains("quantised").click();
+    window.run();
+    let unet = PathBuf::from("/models/quantised.safetensors");
+    assert_eq!(request(&window).unet, Some(unet));
+    button(&mut window, "Reset unet");
+    assert_eq!(request(&window).unet, None);
     button(&mut window, "Reset vae");
     assert_eq!(request(&window).vae, None);
     let mut options = setup(settings());

@@ -13,6 +13,8 @@ pub enum AddOnKind {
     Vae,
     /// A small VAE for quick previews (TAESD).
     TinyVae,
+    /// The network that draws, alone: it takes the rest from a model.
+    Unet,
     /// A textual inversion.
     Embedding,
     Upscaler,

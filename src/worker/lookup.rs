@@ -1,7 +1,7 @@
 //! Finds on this machine the files that a picture of another program, or of another machine, names.
 //!
-//! A model is known by its hash, where both are known, else by its name; a VAE and LoRAs as prompts and
-//! drawings know them ([`AddOn::find`]). What is not here is noted.
+//! A model is known by its hash, where both are known, else by its name; a UNet, a VAE and LoRAs as prompts
+//! and drawings know them ([`AddOn::find`]). What is not here is noted.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ const MOST_LORAS: usize = 1000;
 pub fn look_up(recipe: &mut Recipe, models: &[ModelCard], add_ons: &[AddOn]) {
     let files = std::mem::take(&mut recipe.files);
     if let Some(file) = &files.model {
-        look_up_model(recipe, file, models);
+        look_up_model(recipe, file, models, add_ons);
     }
     if let Some((file, start)) = &files.refiner {
         look_up_refiner(recipe, file, *start, models);
@@ -105,8 +105,7 @@ fn find_again(
             of_kind(AddOnKind::Lora, hash.map(String::as_str))
         }
         FileRole::Embedding => of_kind(AddOnKind::Embedding, None),
-        // They are in no list.
-        FileRole::Unet => None,
+        FileRole::Unet => of_kind(AddOnKind::Unet, None),
     };
     add_on.map(|it| it.path.clone())
 }
@@ -143,8 +142,17 @@ fn vae<'a>(add_ons: &'a [AddOn], name: &str) -> Option<&'a AddOn> {
     of_kind(AddOnKind::Vae).or_else(|| of_kind(AddOnKind::TinyVae))
 }
 
-fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard]) {
+/// The model, else the UNet of that name: ComfyUI loads one alone, and what is drawn with one is called
+/// by it.
+fn look_up_model(recipe: &mut Recipe, file: &NamedFile, models: &[ModelCard], add_ons: &[AddOn]) {
     let Some(card) = find(file, models) else {
+        if let Some(unet) = AddOn::find(add_ons, AddOnKind::Unet, &file.name, None) {
+            recipe.request.unet = Some(unet.path.clone());
+            recipe.notes.push(format!(
+                "It was drawn with the UNet {file}, which is here; the rest is taken from the model that is chosen."
+            ));
+            return;
+        }
         recipe.notes.push(format!(
             "It was drawn with the model {file}, which is in none of the model folders; another model draws another picture."
         ));
@@ -286,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn a_unet_that_a_picture_names_in_the_place_of_a_model_is_found() {
+        let mut recipe = Recipe {
+            files: NamedFiles {
+                model: Some(NamedFile::new("unet\\dream-Q8_0.gguf", None)),
+                ..NamedFiles::default()
+            },
+            ..Recipe::default()
+        };
+        let unet = add_on(AddOnKind::Unet, "dream-Q8_0");
+        look_up(&mut recipe, &[], std::slice::from_ref(&unet));
+        assert_eq!(recipe.request.unet, Some(unet.path));
+        assert_eq!(recipe.notes.len(), 1);
+        assert!(
+            recipe.notes[0].contains("the rest is taken from the model that is chosen"),
+            "{:?}",
+            recipe.notes
+        );
+    }
+
+    #[test]
     fn a_refiner_is_found_like_a_model_and_noted_where_it_is_not() {
         let refined = |models: &[ModelCard]| {
             let refiner = NamedFile::new("sd_xl_refiner", Some("7440042bbd"));
@@ -320,6 +348,7 @@ mod tests {
         let settings = PictureSettings {
             model_path: Some(old("Mine")),
             model_name: "My model".to_owned(),
+            unet_path: Some(old("quantised")),
             vae_path: Some(old("fine")),
             refiner: Some(RefinerChoice {
                 path: old("refine"),
@@ -331,6 +360,7 @@ mod tests {
         };
         let gone = [
             (FileRole::Model, "Mine"),
+            (FileRole::Unet, "quantised"),
             (FileRole::Vae, "fine"),
             (FileRole::Refiner, "refine"),
             (FileRole::Lora, "ink"),
@@ -357,12 +387,14 @@ mod tests {
             add_on(AddOnKind::Embedding, "lost"),
             add_on(AddOnKind::Embedding, "neg"),
             add_on(AddOnKind::TinyVae, "fine"),
+            add_on(AddOnKind::Unet, "Quantised"),
         ];
         let models = [card("my model", None), card("Refine", None)];
         look_up(&mut recipe, &models, &add_ons);
         let now = |name: &str| PathBuf::from(format!("add-ons/{name}"));
         let request = &recipe.request;
         assert_eq!(request.model, Some(PathBuf::from("models/my model")));
+        assert_eq!(request.unet, Some(now("Quantised")));
         assert_eq!(request.vae, Some(now("fine")));
         let refiner = request.refiner.as_ref().map(|refiner| refiner.path.clone());
         assert_eq!(refiner, Some(PathBuf::from("models/Refine")));
@@ -370,7 +402,7 @@ mod tests {
         let loras = [lora(now("ink")), lora(old("lost")), lora(old("there"))];
         assert_eq!(request.loras, loras);
         assert_eq!(request.embeddings, [now("neg")]);
-        assert_eq!(recipe.notes, [gone[4].note()]);
+        assert_eq!(recipe.notes, [gone[5].note()]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The model menu of the top bar: every model that was found, with family, size and the picture beside
 //! its file; searchable. And the VAE and the refiner, which are chosen the same way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use egui::{Button, Id, Ui};
 
@@ -11,7 +11,7 @@ use crate::app::state::{State, file_name, relative_name};
 use crate::app::textures::Textures;
 use crate::app::widgets::{Number, fine_row, icon_button};
 use crate::app::{icons, theme};
-use crate::request::{AddOn, AddOnKind, ModelCard, RefinerChoice};
+use crate::request::{AddOnKind, ModelCard, RefinerChoice};
 
 /// How the names of SDXL's families begin.
 pub const XL: &str = "Stable Diffusion XL";
@@ -130,14 +130,14 @@ pub fn unet_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions:
         browse: UiCommand::ChooseUnet,
     };
     let chosen = state.settings.request.unet.clone();
+    let found = of_kinds(state, &[AddOnKind::Unet], chosen.as_deref());
     let mut list = List {
         query: &mut state.picker_query,
         textures,
         history: &state.history,
         actions,
     };
-    // Files of UNets are not listed: their folders hold other networks' too.
-    let picked = file_row(ui, &row, chosen.as_deref(), Vec::new(), &mut list);
+    let picked = file_row(ui, &row, chosen.as_deref(), found, &mut list);
     if let Some(unet) = picked {
         state.settings.request.unet = unet;
     }
@@ -154,15 +154,8 @@ pub fn vae_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: 
         browse: UiCommand::ChooseVae,
     };
     let chosen = state.settings.request.vae.clone();
-    let is_vae = |it: &&AddOn| matches!(it.kind, AddOnKind::Vae | AddOnKind::TinyVae);
-    let found = state.models.add_ons.iter().filter(is_vae);
-    let found = found.map(|it| {
-        (
-            it.path.clone(),
-            Entry::add_on(it, Some(&it.path) == chosen.as_ref()),
-        )
-    });
-    let found = found.collect();
+    let kinds = [AddOnKind::Vae, AddOnKind::TinyVae];
+    let found = of_kinds(state, &kinds, chosen.as_deref());
     let mut list = List {
         query: &mut state.picker_query,
         textures,
@@ -173,6 +166,18 @@ pub fn vae_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: 
     if let Some(vae) = picked {
         state.settings.request.vae = vae;
     }
+}
+
+/// What was found of these kinds, with its lines in the list.
+fn of_kinds(state: &State, kinds: &[AddOnKind], chosen: Option<&Path>) -> Vec<(PathBuf, Entry)> {
+    let found = state.models.add_ons.iter();
+    let found = found.filter(|it| kinds.contains(&it.kind));
+    found
+        .map(|it| {
+            let entry = Entry::add_on(it, Some(it.path.as_path()) == chosen);
+            (it.path.clone(), entry)
+        })
+        .collect()
 }
 
 /// A second model for the last steps; shown for SDXL, which has one.

@@ -290,16 +290,51 @@ mod tests {
                 ("body.1.weight", &[4]),
             ],
         );
+        let ldm: &[(&str, &[u64])] = &[
+            ("input_blocks.0.0.weight", &[4]),
+            ("output_blocks.0.0.x", &[4]),
+        ];
+        file_of(&place("models/unet/small.sft"), ldm);
+        let diffusers: &[(&str, &[u64])] = &[
+            ("time_embedding.linear_1.bias", &[4]),
+            ("down_blocks.0.x", &[4]),
+        ];
+        let sharded = place("models/diffusion_models/lcm");
+        for (number, tensors) in [(1, diffusers), (2, &[("up_blocks.0.x", &[4][..])])] {
+            let name = format!("diffusion_pytorch_model-0000{number}-of-00002.safetensors");
+            file_of(&sharded.join(&name), tensors);
+            // A piece without what says of which is of no use.
+            file_of(&place("models/unet").join(&name), tensors);
+        }
+        std::fs::write(sharded.join("config.json"), "{}").unwrap();
+        std::fs::write(
+            sharded.join("diffusion_pytorch_model.safetensors.index.json"),
+            r#"{"weight_map": {
+                "a": "diffusion_pytorch_model-00001-of-00002.safetensors",
+                "b": "diffusion_pytorch_model-00002-of-00002.safetensors"
+            }}"#,
+        )
+        .unwrap();
         std::fs::write(place("models/checkpoints/broken.ckpt"), "not a checkpoint").unwrap();
         let found = Scanner::default().scan(&[root.path().to_path_buf()], GOES_ON);
         let add_ons = vec![
             (AddOnKind::Lora, "style"),
             (AddOnKind::Vae, "fine.vae"),
             (AddOnKind::TinyVae, "taesd"),
+            (AddOnKind::Unet, "lcm"),
+            (AddOnKind::Unet, "small"),
             (AddOnKind::Embedding, "cat"),
             (AddOnKind::Upscaler, "sharp"),
         ];
         assert_eq!(names(&found), (vec!["comfy", "mine", "theirs"], add_ons));
+        let lcm = &found.add_ons[3];
+        assert_eq!(lcm.path, sharded);
+        let shards = std::fs::read_dir(&sharded)
+            .unwrap()
+            .map(|entry| entry.unwrap());
+        let shards = shards.filter(|entry| entry.path().extension().unwrap() == "safetensors");
+        let bytes: u64 = shards.map(|entry| entry.metadata().unwrap().len()).sum();
+        assert_eq!(lcm.size_bytes, bytes);
         let mine = &found.models[1];
         let path = place("models/Stable-diffusion/mine.safetensors");
         assert_eq!(mine.path.as_ref(), Some(&path));

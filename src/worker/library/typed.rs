@@ -42,7 +42,10 @@ impl Typed {
         };
         let kind = match FileKind::of(&headers) {
             FileKind::Checkpoint => return Self::Checkpoint,
-            FileKind::Unet | FileKind::TextEncoder | FileKind::Other(_) => return Self::Other,
+            FileKind::TextEncoder | FileKind::Other(_) => return Self::Other,
+            // A piece of one, without what says of which.
+            FileKind::Unet if is_shard(path) && of_network(path).is_none() => return Self::Other,
+            FileKind::Unet => AddOnKind::Unet,
             FileKind::Lora(_) => AddOnKind::Lora,
             FileKind::Vae => AddOnKind::Vae,
             FileKind::TinyVae => AddOnKind::TinyVae,
@@ -63,7 +66,7 @@ impl Typed {
             kind,
             name: name_of(path),
             path: of_network(path).unwrap_or(path).to_path_buf(),
-            size_bytes: print.size_bytes(),
+            size_bytes: size_bytes(path, print),
             picture: None,
             hash: word(HASH_IN_HEADER).filter(|hash| AddOnHashes::is_hash(hash)),
             trained_as: word(NAME_IN_HEADER).filter(|name| !name.is_empty()),
@@ -89,6 +92,32 @@ fn of_network(path: &Path) -> Option<&Path> {
         .parent()
         .filter(|_| OF_FOLDER.iter().any(|own| stem == *own))?;
     folder.join("config.json").is_file().then_some(folder)
+}
+
+/// `name-00001-of-00002.safetensors`
+fn is_shard(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let parts = stem.and_then(|stem| stem.rsplit_once("-of-"));
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    parts.is_some_and(|(before, count)| {
+        let number = before.rsplit_once('-').map(|(_, number)| number);
+        digits(count) && number.is_some_and(digits)
+    })
+}
+
+/// What a network's files take; of one in a folder all its files.
+fn size_bytes(path: &Path, print: Print) -> u64 {
+    let shards = of_network(path)
+        .filter(|_| is_shard(path))
+        .and_then(|folder| checkpoint::find_weights(folder, OF_FOLDER[0]).ok());
+    let sizes = shards
+        .iter()
+        .flatten()
+        .filter_map(|file| std::fs::metadata(file).ok());
+    match sizes.map(|file| file.len()).sum() {
+        0 => print.size_bytes(),
+        all => all,
+    }
 }
 
 /// Whether a file is small enough.
