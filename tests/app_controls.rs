@@ -20,8 +20,8 @@ use app_support::{
 use easel::app::dialogs::Question;
 use easel::app::state::{View, relative_name};
 use easel::request::{
-    AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, ModelCard, PictureSettings,
-    RefinerChoice, SamplerId, ScheduleId, SeedMode, Tuning,
+    AddOn, AddOnKind, Emphasis, GenerationRequest, LoraChoice, LoraNotes, ModelCard,
+    PictureSettings, RefinerChoice, SamplerId, ScheduleId, SeedMode, Tuning,
 };
 use easel::worker::message::{Event, FileCommand, OpenedPicture, Picture, Recipe};
 use egui::accesskit::Role;
@@ -335,6 +335,7 @@ fn add_on(kind: AddOnKind, name: &str) -> AddOn {
         picture: (name == "pixel art").then(|| PathBuf::from("/models/pixel art.preview.png")),
         hash: None,
         trained_as: (name == "pixel art").then(|| "pixels v2".to_owned()),
+        notes: Default::default(),
     }
 }
 
@@ -498,6 +499,52 @@ fn names_are_completed_while_they_are_typed_and_keys_stay_normal_otherwise() {
     );
     press_key(&mut window, Key::Escape);
     assert!(script.ends.cancelled.contains(job.id));
+}
+
+#[test]
+fn the_words_of_a_lora_go_into_the_prompt_with_it_or_by_a_click() {
+    let (mut window, script) = ready();
+    let lora = |name: &str, notes: LoraNotes| AddOn {
+        notes,
+        ..add_on(AddOnKind::Lora, name)
+    };
+    let noted = LoraNotes {
+        activation: "ink wash".to_owned(),
+        negative: "photo".to_owned(),
+        trigger: "sumi-e".to_owned(),
+        weight: Some(0.75),
+        notes: "For landscapes.".to_owned(),
+        ..LoraNotes::default()
+    };
+    let trained = LoraNotes {
+        tags: vec!["miku (vocaloid)".to_owned(), "solo".to_owned()],
+        ..LoraNotes::default()
+    };
+    script.say(Event::AddOnsFound(vec![
+        lora("ink", noted),
+        lora("miku", trained),
+    ]));
+    type_prompt(&mut window, "a fox");
+    button(&mut window, "LoRAs");
+    button(&mut window, "Add a LoRA");
+    window.get_by_label_contains("ink").click();
+    window.run();
+    assert_eq!(request(&window).prompt, "a fox, ink wash <lora:ink:0.75>");
+    assert_eq!(request(&window).negative_prompt, "photo");
+    // What is in the prompt already is not offered.
+    assert!(!shows(&window, "Add ink wash"));
+    button(&mut window, "Add sumi-e");
+    assert_eq!(
+        request(&window).prompt,
+        "a fox, ink wash, sumi-e <lora:ink:0.75>"
+    );
+    type_prompt(&mut window, " <lora:miku:1>");
+    button(&mut window, "Add miku \\(vocaloid\\)");
+    assert_eq!(
+        request(&window).prompt,
+        "a fox, ink wash, sumi-e, miku \\(vocaloid\\) <lora:ink:0.75> <lora:miku:1>"
+    );
+    assert!(shows(&window, "Add solo") && !shows(&window, "Add miku"));
 }
 
 #[test]

@@ -726,6 +726,7 @@ fn a_file_that_is_found_after_the_picture_was_opened_is_used() {
         picture: None,
         hash: None,
         trained_as: None,
+        notes: Default::default(),
     }]));
     window.run();
     assert!(!shows(&window, "the VAE fine"));
@@ -1009,6 +1010,7 @@ fn the_token_count_is_the_workers_and_nothing_before_it_answers() {
         picture: None,
         hash: None,
         trained_as: None,
+        notes: Default::default(),
     }]));
     window.run();
     assert_eq!(asked().unwrap().embeddings.files().len(), 1);

@@ -1069,6 +1069,44 @@ fn slips_and_options_that_change_nothing_are_said_and_stop_nothing() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
+fn inspect_tells_how_a_lora_is_used() {
+    let home = tempfile::tempdir().unwrap();
+    let lora = home.path().join("ink.safetensors");
+    let header = serde_json::json!({
+        "__metadata__": {
+            "ss_tag_frequency": r#"{"10_ink": {"ink wash": 10, "mountain": 4}}"#,
+            "modelspec.trigger_phrase": "sumi-e",
+        },
+        "lora_unet_x.lora_down.weight": {"dtype": "F32", "shape": [1, 1], "data_offsets": [0, 4]},
+    });
+    let header = header.to_string();
+    let bytes = [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        &[0; 4],
+    ];
+    std::fs::write(&lora, bytes.concat()).unwrap();
+    let beside = r#"{"activation text": "ink style", "preferred weight": 0.8, "notes": "Mine."}"#;
+    std::fs::write(home.path().join("ink.json"), beside).unwrap();
+    let done = finish(home.path(), &["inspect", lora.to_str().unwrap()]);
+    let said = text(&done.stdout);
+    for line in [
+        "Trigger words: ink style",
+        "Trigger phrase: sumi-e",
+        "Most often in its captions: ink wash, mountain",
+        "Preferred weight: 0.8",
+        "Mine.",
+    ] {
+        assert!(said.lines().any(|it| it == line), "{said}");
+    }
+    let done = finish(home.path(), &["inspect", lora.to_str().unwrap(), "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(told["notes"]["weight"], 0.8);
+    assert_eq!(told["notes"]["tags"][0], "ink wash");
+}
+
+#[test]
 fn models_and_inspect_tell_of_the_model_that_ships() {
     let home = tempfile::tempdir().unwrap();
     let done = finish(home.path(), &["models"]);

@@ -14,7 +14,9 @@ use super::state::{Dialog, Job, Offer, View, Work};
 use super::textures::{self, Place};
 use super::undo::{Draft, Step, changed_end};
 use crate::error::Remedy;
-use crate::request::{DeviceChoice, DtypeChoice, GenerationRequest, SaveTarget, new_seed};
+use crate::request::{
+    AddOn, AddOnKind, DeviceChoice, DtypeChoice, GenerationRequest, LoraNotes, SaveTarget, new_seed,
+};
 use crate::settings::ThemeChoice;
 use crate::worker::message::{self, Command, FileCommand, JobId, ModelChoice, Picture};
 
@@ -35,7 +37,7 @@ impl App {
                 let prompt = &self.state.settings.request.prompt;
                 self.set_prompt(ideas::add_word(prompt, &word, &instead_of));
             }
-            Action::AddLora(name) => lora_tags::add(&mut self.state.settings.request.prompt, &name),
+            Action::AddLora(name) => self.add_lora(&name),
             Action::ShowSaved(path) => self.show_saved(path),
             Action::LookAt(index) => self.look_closely(index),
             Action::CancelJob(id) => self.cancel(id),
@@ -205,6 +207,18 @@ impl App {
             Remedy::ChooseModel => self.question(ctx, Question::ModelFolder),
             Remedy::ChooseFolder => self.question(ctx, Question::PicturesFolder),
         }
+    }
+
+    /// Names a LoRA in the prompt, as a person noted that it is used.
+    fn add_lora(&mut self, name: &str) {
+        let notes = AddOn::find(&self.state.models.add_ons, AddOnKind::Lora, name, None);
+        let notes = notes.map(|lora| &lora.notes);
+        let weight = notes.and_then(|notes| notes.weight).unwrap_or(1.0);
+        let said = |text: fn(&LoraNotes) -> &String| notes.map_or("", |notes| text(notes).as_str());
+        let request = &mut self.state.settings.request;
+        lora_tags::add(&mut request.prompt, name, weight, said(|it| &it.activation));
+        request.negative_prompt =
+            lora_tags::with_words(&request.negative_prompt, said(|it| &it.negative));
     }
 
     // --- models ---

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::panels::ideas::add_word;
 use crate::prompt::networks;
 
 /// A tag and where it stands.
@@ -67,15 +68,43 @@ pub fn remove(prompt: &mut String, tag: &Tag) {
     *prompt = joined;
 }
 
-/// Names another LoRA at the end, where it is in nobody's way; one that is named already stays.
-pub fn add(prompt: &mut String, name: &str) {
+/// Names another LoRA at the end, where it is in nobody's way, with the words that go with it; one that
+/// is named already stays.
+pub fn add(prompt: &mut String, name: &str, weight: f64, words: &str) {
     if tags(prompt).iter().any(|tag| tag.name == name) {
         return;
     }
+    *prompt = with_words(prompt, words);
     if !prompt.is_empty() && !prompt.ends_with(char::is_whitespace) {
         prompt.push(' ');
     }
-    prompt.push_str(&written(name, 1.0));
+    prompt.push_str(&written(name, weight));
+}
+
+/// A prompt with these words too, before the tags at its end.
+pub fn with_words(prompt: &str, words: &str) -> String {
+    if words.is_empty() || says(prompt, words) {
+        return prompt.to_owned();
+    }
+    let mut end = prompt.trim_end().len();
+    for tag in tags(prompt).iter().rev() {
+        if tag.range.end != end {
+            break;
+        }
+        let before = prompt.get(..tag.range.start).unwrap_or_default();
+        end = before.trim_end().len();
+    }
+    let (body, behind) = prompt.split_at(end);
+    let body = add_word(body, words, &[]);
+    match behind.trim() {
+        "" => body,
+        tags => format!("{body} {tags}"),
+    }
+}
+
+/// Whether a prompt has these words, in any case.
+pub fn says(prompt: &str, words: &str) -> bool {
+    prompt.to_lowercase().contains(&words.to_lowercase())
 }
 
 fn written(name: &str, weight: f64) -> String {
@@ -89,9 +118,9 @@ mod tests {
     #[test]
     fn a_lora_is_added_weighed_and_removed_in_the_words() {
         let mut prompt = "a fox, 3d style".to_owned();
-        add(&mut prompt, "pixel art");
-        add(&mut prompt, "detail");
-        add(&mut prompt, "detail");
+        add(&mut prompt, "pixel art", 1.0, "");
+        add(&mut prompt, "detail", 1.0, "");
+        add(&mut prompt, "detail", 1.0, "");
         assert_eq!(prompt, "a fox, 3d style <lora:pixel art:1> <lora:detail:1>");
         let found = tags(&prompt);
         assert_eq!(found.len(), 2);
@@ -107,6 +136,27 @@ mod tests {
         let tag = first(&prompt);
         remove(&mut prompt, &tag);
         assert_eq!(prompt, "a fox, 3d style");
+    }
+
+    #[test]
+    fn the_words_of_a_lora_come_before_the_tags_at_the_end_and_once() {
+        for (prompt, with) in [
+            ("", "ink wash"),
+            ("a fox", "a fox, ink wash"),
+            ("a fox, ", "a fox, ink wash"),
+            ("<lora:a:1>", "ink wash <lora:a:1>"),
+            (
+                "a fox <lora:a:1>  <lora:b:1> ",
+                "a fox, ink wash <lora:a:1>  <lora:b:1>",
+            ),
+            ("<lora:a:1> a fox", "<lora:a:1> a fox, ink wash"),
+            ("an Ink Wash fox", "an Ink Wash fox"),
+        ] {
+            assert_eq!(with_words(prompt, "ink wash"), with, "{prompt}");
+        }
+        let mut prompt = "a fox".to_owned();
+        add(&mut prompt, "ink", 0.75, "ink wash");
+        assert_eq!(prompt, "a fox, ink wash <lora:ink:0.75>");
     }
 
     #[test]

@@ -576,10 +576,18 @@ impl State {
             names
         };
         let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
-        let found = embeddings.map(|it| &it.path);
+        let found = embeddings.clone().map(|it| &it.path);
         let files = request.embeddings.iter().chain(found).cloned().collect();
+        // Drawing knows those that are given by the words in their files too.
+        let given = request.embeddings.iter().enumerate();
+        let words = given.filter_map(|(number, path)| {
+            let found = embeddings.clone().find(|it| it.path == *path)?;
+            Some((found.trained_as.as_deref()?, number))
+        });
+        let embedding_files = EmbeddingNames::new(files).with_words(words);
         let loras = named(AddOnKind::Lora);
-        let trained = add_ons.iter().filter_map(|it| it.trained_as.clone());
+        let trained = add_ons.iter().filter(|it| it.kind == AddOnKind::Lora);
+        let trained = trained.filter_map(|it| it.trained_as.clone());
         let hashed = request.hashes.loras.iter().filter(|(name, hash)| {
             AddOn::find(add_ons, AddOnKind::Lora, name, Some(hash.as_str())).is_some()
         });
@@ -591,7 +599,7 @@ impl State {
             all_of_loras: loras.iter().cloned().chain(more).collect(),
             loras,
             embeddings: named(AddOnKind::Embedding),
-            embedding_files: Arc::new(EmbeddingNames::new(files)),
+            embedding_files: Arc::new(embedding_files),
             wildcards: Some(named(AddOnKind::Wildcard)),
             given: (request.embeddings.clone(), request.hashes.clone()),
         });
@@ -747,6 +755,37 @@ mod tests {
                 "{name}: {width} x {height}"
             );
         }
+    }
+
+    #[test]
+    fn the_word_in_an_embeddings_file_is_read_where_the_file_is_given() {
+        let path = PathBuf::from("/models/embeddings/plush.pt");
+        let embedding = AddOn {
+            kind: AddOnKind::Embedding,
+            name: "plush".to_owned(),
+            path: path.clone(),
+            size_bytes: 1,
+            picture: None,
+            hash: None,
+            trained_as: Some("<cat-toy>".to_owned()),
+            notes: Default::default(),
+        };
+        let mut state = State::default();
+        state.take_add_ons(vec![embedding]);
+        let kinds = |state: &mut State| {
+            let emphasis = state.emphasis();
+            state
+                .checked
+                .read("a <cat-toy>, red", emphasis, &state.names);
+            let spans = state.checked.spans().iter();
+            spans.map(|span| span.kind).collect::<Vec<_>>()
+        };
+        use crate::prompt::SpanKind::{Embedding, Text};
+        assert_eq!(kinds(&mut state), [Text]);
+        assert!(!state.names.all_of_loras.contains(&"<cat-toy>".to_owned()));
+        state.settings.request.embeddings = vec![path];
+        state.follow_names();
+        assert_eq!(kinds(&mut state), [Text, Embedding, Text]);
     }
 
     #[test]

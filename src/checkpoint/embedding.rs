@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::header::headers;
+use super::header::{TensorHeader, headers};
 use super::load::load;
 use crate::error::{Error, Result};
 
@@ -34,10 +34,7 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
     let mut tensors = load(&[path.to_path_buf()], device, kind, &mut |_| ())?.tensors;
     let names: Vec<String> = tensors.keys().cloned().collect();
     let chosen = chosen(path, &names)?;
-    let word = match chosen.as_slice() {
-        [only] if !UNNAMED.contains(only) => Some((*only).to_owned()),
-        _ => None,
-    };
+    let word = word(&chosen);
     let vectors = chosen
         .into_iter()
         .filter_map(|name| tensors.remove(name))
@@ -46,6 +43,19 @@ pub fn load_embedding(path: &Path, device: Device, kind: Kind) -> Result<Embeddi
     let shapes: Vec<_> = vectors.iter().map(Tensor::size).collect();
     checked(path, shapes.iter().map(Vec::as_slice))?;
     Ok(EmbeddingFile { word, vectors })
+}
+
+/// What an embedding's file itself calls it, where it does, from its header alone.
+pub fn embedding_word(headers: &[TensorHeader]) -> Option<String> {
+    let names: Vec<&str> = headers.iter().map(|header| header.name.as_str()).collect();
+    word(&names)
+}
+
+fn word(names: &[&str]) -> Option<String> {
+    match names {
+        [only] if !UNNAMED.contains(only) => Some((*only).to_owned()),
+        _ => None,
+    }
 }
 
 /// The shapes `[count, width]` that [`load_embedding`] would give, from the file's header alone.

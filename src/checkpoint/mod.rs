@@ -17,7 +17,7 @@ mod torch_file;
 mod write;
 
 pub use blocks::Blocks;
-pub use embedding::{EmbeddingFile, embedding_shapes, load_embedding};
+pub use embedding::{EmbeddingFile, embedding_shapes, embedding_word, load_embedding};
 pub use find::{find_weights, hub_snapshot};
 pub use header::{PREDICTION_NOTE, StoredType, TensorHeader, headers, metadata, tensors_begin};
 pub use load::{Cut, GoOn, NamedTensors, Piece, TensorFiles, load, load_pieces, map_pieces};

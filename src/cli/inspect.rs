@@ -48,6 +48,7 @@ pub fn inspect(asked: &Inspect, to: &mut Streams<'_>) -> Result<()> {
         }
         Inspected::File {
             about,
+            notes,
             parameters,
             bytes,
             tensors,
@@ -65,6 +66,7 @@ pub fn inspect(asked: &Inspect, to: &mut Streams<'_>) -> Result<()> {
                 tensors_words(tensors.len()),
                 size_words(*bytes),
             ));
+            notes.lines().iter().for_each(|line| to.out(line));
         }
     }
     if asked.plan {
@@ -201,6 +203,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             about,
             why,
             network,
+            notes,
             parameters,
             bytes,
             tensors,
@@ -210,6 +213,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             "about": about,
             "why": why,
             "network": network,
+            "notes": notes,
             "parameters": parameters,
             "bytes": bytes,
             "tensors": tensors.iter().map(|tensor| json!({

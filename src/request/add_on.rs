@@ -23,7 +23,7 @@ pub enum AddOnKind {
 }
 
 /// One such file. Its name is what prompts and menus call it: the file's, without the ending.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AddOn {
     pub kind: AddOnKind,
     pub name: String,
@@ -33,8 +33,50 @@ pub struct AddOn {
     pub picture: Option<PathBuf>,
     /// Of a LoRA, the hash that it carries of itself, as in [`AddOnHashes`] but whole.
     pub hash: Option<String>,
-    /// Of a LoRA, what it was called when it was trained: A1111 writes that into prompts.
+    /// Of a LoRA, what it was called when it was trained: A1111 writes that into prompts. Of an embedding,
+    /// the word in its file.
     pub trained_as: Option<String>,
+    /// Of a LoRA, how it is to be used.
+    pub notes: LoraNotes,
+}
+
+/// How a LoRA is to be used, as far as somebody wrote it down; empty where nobody did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoraNotes {
+    /// What a person has added to the prompt together with it: A1111's `activation text`.
+    pub activation: String,
+    /// The same for the negative prompt: A1111's `negative text`.
+    pub negative: String,
+    /// What calls what it learnt, as its maker says: `modelspec.trigger_phrase`.
+    pub trigger: String,
+    /// The tags that its training's captions had most often, the most frequent first.
+    pub tags: Vec<String>,
+    /// The weight that a person prefers.
+    pub weight: Option<f64>,
+    /// What a person wrote of it.
+    pub notes: String,
+}
+
+impl LoraNotes {
+    /// What they say, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |what: &str, text: &str| {
+            let said = !text.is_empty();
+            said.then(|| format!("{what}: {text}"))
+        };
+        let trigger = Some(&self.trigger).filter(|trigger| **trigger != self.activation);
+        let weight = self.weight.map(|weight| weight.to_string());
+        let lines = [
+            line("Trigger words", &self.activation),
+            trigger.and_then(|trigger| line("Trigger phrase", trigger)),
+            line("Most often in its captions", &self.tags.join(", ")),
+            line("Preferred weight", weight.as_deref().unwrap_or_default()),
+            line("Negative prompt", &self.negative),
+            Some(self.notes.clone()).filter(|notes| !notes.is_empty()),
+        ];
+        lines.into_iter().flatten().collect()
+    }
 }
 
 impl AddOn {
@@ -110,6 +152,7 @@ mod tests {
             picture: None,
             hash: Some(hash.to_owned()),
             trained_as: Some(trained_as.to_owned()),
+            notes: LoraNotes::default(),
         }
     }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use add_on::{AddOn, AddOnHashes, AddOnKind};
+pub use add_on::{AddOn, AddOnHashes, AddOnKind, LoraNotes};
 pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
 pub use recipe::{FileRole, GoneFile, MOST_NOTES, NamedFile, NamedFiles, Recipe};

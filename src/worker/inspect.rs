@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::library::lora_notes;
 use crate::checkpoint::{self, TensorHeader};
 use crate::error::{Error, Result};
 use crate::families::{FileKind, Inspection, ModelFiles, PlannedConvolution, vae_class};
+use crate::request::LoraNotes;
 
 /// What lies at a path.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub enum Inspected {
         why: String,
         /// `Real-ESRGAN compact`, `AutoencoderKL`, ... where it is one.
         network: Option<&'static str>,
+        /// Of a LoRA, how it is used.
+        notes: LoraNotes,
         parameters: u64,
         bytes: u64,
         tensors: Vec<TensorHeader>,
@@ -41,6 +45,10 @@ pub fn inspect(path: &Path) -> Result<Inspected> {
         about: about(kind, &tensors, &why),
         why,
         network: network(kind, path),
+        notes: match kind {
+            FileKind::Lora(_) => lora_notes(path),
+            _ => LoraNotes::default(),
+        },
         parameters: tensors.iter().map(TensorHeader::elements).sum(),
         bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),
         tensors,

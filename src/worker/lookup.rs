@@ -251,6 +251,7 @@ mod tests {
             picture: None,
             hash: None,
             trained_as: None,
+            notes: Default::default(),
         }
     }
 

@@ -95,6 +95,7 @@ impl WildcardFiles {
             picture: None,
             hash: None,
             trained_as: None,
+            notes: Default::default(),
         })
     }
 

@@ -3,16 +3,19 @@
 
 use std::path::PathBuf;
 
-use egui::{Align, Label, Layout, Ui, Vec2};
+use egui::{Align, Button, Label, Layout, Ui, Vec2};
 
-use super::picker::{Entry, List, picker_ui, popup};
+use super::picker::{Entry, List, about, picker_ui, popup};
 use crate::app::command::{Action, Actions};
 use crate::app::lora_tags::{self, Tag};
 use crate::app::state::{State, file_name};
 use crate::app::textures::Textures;
 use crate::app::widgets::{Number, bare_slider, icon_button, small_icon, told_fold};
 use crate::app::{icons, theme};
-use crate::request::{AddOn, AddOnKind};
+use crate::request::{AddOn, AddOnKind, Emphasis, GenerationRequest, LoraNotes};
+
+/// Tags of a LoRA that are offered at once.
+const TAGS: usize = 6;
 
 pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {
     let found = state.models.add_ons.iter();
@@ -31,7 +34,7 @@ pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
         return;
     }
     for tag in &tags {
-        tag_ui(ui, state, tag);
+        tag_ui(ui, state, tag, actions);
     }
     files_ui(ui, state);
     embeddings_ui(ui, &mut state.settings.request.embeddings);
@@ -39,9 +42,17 @@ pub fn loras_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
 }
 
 /// A LoRA of the prompt.
-fn tag_ui(ui: &mut Ui, state: &mut State, tag: &Tag) {
+fn tag_ui(ui: &mut Ui, state: &mut State, tag: &Tag, actions: &mut Actions) {
+    let request = &state.settings.request;
+    let hash = request.hashes.loras.get(&tag.name).map(String::as_str);
+    let lora = AddOn::find(&state.models.add_ons, AddOnKind::Lora, &tag.name, hash);
+    let about = lora.map_or_else(|| tag.name.clone(), about);
+    let changed = lora_row(ui, &tag.name, &about, tag.weight);
+    if let Some(lora) = lora {
+        words_ui(ui, &lora.notes, request, actions);
+    }
     let prompt = &mut state.settings.request.prompt;
-    match lora_row(ui, &tag.name, tag.weight) {
+    match changed {
         Some(Change::Weight(weight)) => lora_tags::set_weight(prompt, tag, weight),
         Some(Change::Remove) => lora_tags::remove(prompt, tag),
         None => {}
@@ -53,7 +64,8 @@ fn files_ui(ui: &mut Ui, state: &mut State) {
     let loras = &mut state.settings.request.loras;
     let mut removed = None;
     for (index, lora) in loras.iter_mut().enumerate() {
-        match lora_row(ui, &lora.name(), lora.weight) {
+        let name = lora.name();
+        match lora_row(ui, &name, &name, lora.weight) {
             Some(Change::Weight(weight)) => lora.weight = weight,
             Some(Change::Remove) => removed = Some(index),
             None => {}
@@ -94,8 +106,8 @@ fn removable_row(ui: &mut Ui, name: &str, tooltip: &str) -> bool {
 }
 
 /// The name over its slider.
-fn lora_row(ui: &mut Ui, name: &str, weight: f64) -> Option<Change> {
-    let mut change = removable_row(ui, name, name).then_some(Change::Remove);
+fn lora_row(ui: &mut Ui, name: &str, about: &str, weight: f64) -> Option<Change> {
+    let mut change = removable_row(ui, name, about).then_some(Change::Remove);
     let number = Number {
         value: weight,
         default: 1.0,
@@ -109,6 +121,54 @@ fn lora_row(ui: &mut Ui, name: &str, weight: f64) -> Option<Change> {
         change = Some(Change::Weight(changed.said().unwrap_or(1.0)));
     }
     change
+}
+
+/// Words that call what a LoRA learnt and that the prompt does not have yet: a click adds them. What a
+/// person or its maker named, else what its captions had most often.
+fn words_ui(ui: &mut Ui, notes: &LoraNotes, request: &GenerationRequest, actions: &mut Actions) {
+    let named = [&notes.activation, &notes.trigger].map(String::clone);
+    let mut words: Vec<String> = named
+        .into_iter()
+        .filter(|words| !words.is_empty())
+        .collect();
+    if words.is_empty() {
+        let tags = notes.tags.iter().take(TAGS);
+        words.extend(tags.map(|tag| escaped(tag, request.emphasis)));
+    }
+    words.dedup();
+    words.retain(|words| !lora_tags::says(&request.prompt, words));
+    if words.is_empty() {
+        return;
+    }
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing = Vec2::splat(theme::SPACE_XS);
+        ui.spacing_mut().interact_size.y = theme::RESET_WIDTH;
+        ui.spacing_mut().button_padding = Vec2::new(6.0, 1.0);
+        for words in &words {
+            let button = Button::new(theme::hint(ui, format!("+ {words}"))).truncate();
+            let button = ui
+                .add(button)
+                .on_hover_text(format!("Add to the prompt: {words}"));
+            if button.accessible_name(format!("Add {words}")).clicked() {
+                let prompt = lora_tags::with_words(&request.prompt, words);
+                actions.push(Action::SetPrompt(prompt));
+            }
+        }
+    });
+}
+
+/// A tag as words: its brackets weigh nothing.
+fn escaped(tag: &str, emphasis: Emphasis) -> String {
+    let signs = match emphasis {
+        Emphasis::Original | Emphasis::NoNorm | Emphasis::Ignore => "\\()[]",
+        Emphasis::Comfyui | Emphasis::Compel => "()",
+        Emphasis::None => "",
+    };
+    let letters = tag.chars().map(|letter| match signs.contains(letter) {
+        true => format!("\\{letter}"),
+        false => letter.to_string(),
+    });
+    letters.collect()
 }
 
 fn add_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mut Actions) {

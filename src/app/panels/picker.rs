@@ -44,11 +44,21 @@ impl Entry {
         Self {
             name: add_on.name.clone(),
             detail: super::models::size_text(add_on.size_bytes),
-            tooltip: add_on.path.display().to_string(),
+            tooltip: about(add_on),
             picture: add_on.picture.clone(),
             chosen,
         }
     }
+}
+
+/// Where it lies, and how it is used.
+pub fn about(add_on: &AddOn) -> String {
+    let mut lines = vec![add_on.path.display().to_string()];
+    lines.extend(add_on.notes.lines());
+    let trained = add_on.trained_as.as_ref();
+    let renamed = trained.filter(|trained| **trained != add_on.name);
+    lines.extend(renamed.map(|trained| format!("Trained as {trained}")));
+    lines.join("\n")
 }
 
 /// What a list works with: what is searched for, and where its pictures come from.

@@ -3,6 +3,7 @@
 //! Answers a search at once, then looks again every few seconds by itself and tells what is new. In
 //! between, while nothing is drawn, it computes the hashes that name models in pictures' settings.
 
+mod lora_notes;
 mod places;
 mod scan;
 mod typed;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+pub(super) use lora_notes::of as lora_notes;
 use scan::{Found, Scanner};
 pub(super) use typed::{
     HASH_IN_HEADER, Known, Typed, lies_with_embeddings, may_be_embedding, name_of, sort,

@@ -4,14 +4,15 @@
 //! else a look costs no more than listing the folders.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::lora_notes;
 use super::typed::{self, Known, Typed, opened};
 use super::walk::{Met, Names, Walk, may_hold_tensors};
 use crate::families::ModelFiles;
 use crate::files::Print;
-use crate::request::{AddOn, ModelCard};
+use crate::request::{AddOn, AddOnKind, LoraNotes, ModelCard};
 use crate::worker::wildcards::WildcardFiles;
 
 /// A picture beside a file is called as the file, with one of these, in A1111's order.
@@ -43,6 +44,8 @@ pub(super) struct Scanner {
     /// A folder of lists for prompts, where one is chosen.
     pub wildcards: Option<PathBuf>,
     known: Known<Option<Item>>,
+    /// LoRAs' notes, by the files beside them that they stand in.
+    notes: Known<LoraNotes>,
     /// Around models that were named alone, where only add-ons are looked for.
     around: Known<Typed>,
 }
@@ -64,9 +67,11 @@ impl Scanner {
         let mut look = Look {
             known: &mut self.known,
             around: &mut self.around,
+            notes: &mut self.notes,
             seen: BTreeSet::new(),
             seen_around: BTreeSet::new(),
             pictures: BTreeMap::new(),
+            beside: BTreeSet::new(),
             stop,
         };
         let mut walk = Walk::new(stop);
@@ -81,7 +86,8 @@ impl Scanner {
             }
         });
         let mut found = look.found();
-        let (seen, seen_around) = (look.seen, look.seen_around);
+        let (seen, seen_around, beside) = (look.seen, look.seen_around, look.beside);
+        self.notes.retain(|path| beside.contains(path));
         self.known.retain(|path| seen.contains(path));
         self.around.retain(|path| seen_around.contains(path));
         // One that is gone is said when it is drawn from.
@@ -95,11 +101,14 @@ impl Scanner {
 struct Look<'a> {
     known: &'a mut Known<Option<Item>>,
     around: &'a mut Known<Typed>,
+    notes: &'a mut Known<LoraNotes>,
     /// Files and models that are there.
     seen: BTreeSet<PathBuf>,
     seen_around: BTreeSet<PathBuf>,
     /// By the file or folder that it belongs to.
     pictures: BTreeMap<PathBuf, PathBuf>,
+    /// Files that may hold notes of the one they lie beside.
+    beside: BTreeSet<PathBuf>,
     stop: &'a dyn Fn() -> bool,
 }
 
@@ -108,6 +117,9 @@ impl Look<'_> {
         for name in names.files.iter().chain(&names.folders) {
             self.picture(&folder.join(name), &names.files);
         }
+        let is_note = |name: &&OsString| Path::new(name).extension() == Some(OsStr::new("json"));
+        let notes = names.files.iter().filter(is_note);
+        self.beside.extend(notes.map(|name| folder.join(name)));
         let files = names.files.iter().map(|name| folder.join(name));
         files
             .filter(|path| may_hold_tensors(path))
@@ -125,6 +137,7 @@ impl Look<'_> {
             .collect();
         neighbours.sort();
         self.picture(file, &neighbours);
+        self.beside.extend(lora_notes::beside(file));
     }
 
     /// `names`: of the files beside it, in order.
@@ -172,15 +185,29 @@ impl Look<'_> {
         }
     }
 
-    fn with_picture(&self, add_on: &AddOn) -> AddOn {
+    /// With what lies beside it.
+    fn listed(&mut self, add_on: AddOn) -> AddOn {
+        let beside = lora_notes::beside(&add_on.path)
+            .filter(|beside| add_on.kind == AddOnKind::Lora && self.beside.contains(beside));
+        let print = beside.as_deref().and_then(|path| Print::of(path).ok());
+        let notes = match beside.as_deref().zip(print) {
+            Some((path, print)) => {
+                let read = || lora_notes::in_file(path);
+                let said = self.notes.of(path, print, read).clone();
+                lora_notes::both(add_on.notes, said)
+            }
+            None => add_on.notes,
+        };
         AddOn {
             picture: self.pictures.get(&add_on.path).cloned(),
-            ..add_on.clone()
+            notes,
+            ..add_on
         }
     }
 
-    fn found(&self) -> Found {
+    fn found(&mut self) -> Found {
         let mut found = Found::default();
+        let mut add_ons = Vec::new();
         for path in &self.seen {
             match self.known.get(path) {
                 Some(Some(Item::Model { card, hashed })) => {
@@ -189,15 +216,16 @@ impl Look<'_> {
                     let picture = self.pictures.get(path).cloned();
                     found.models.push(ModelCard { picture, ..card });
                 }
-                Some(Some(Item::AddOn(add_on))) => found.add_ons.push(self.with_picture(add_on)),
+                Some(Some(Item::AddOn(add_on))) => add_ons.push(add_on.clone()),
                 Some(None) | None => {}
             }
         }
         for path in &self.seen_around {
             if let Some(Typed::AddOn(add_on)) = self.around.get(path) {
-                found.add_ons.push(self.with_picture(add_on));
+                add_ons.push(add_on.clone());
             }
         }
+        found.add_ons = add_ons.into_iter().map(|it| self.listed(it)).collect();
         found
             .models
             .sort_by_cached_key(|card| (card.name.to_lowercase(), card.path.clone()));
@@ -233,7 +261,6 @@ fn model(path: &Path) -> Option<Item> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::AddOnKind;
     use crate::worker::library::stand_in::{checkpoint, file_of};
 
     const GOES_ON: &dyn Fn() -> bool = &|| false;
@@ -387,6 +414,32 @@ mod tests {
         assert_eq!(around.add_ons[0].picture, Some(place("Lora/e.png")));
         let all = scanner.scan(&[root.path().to_path_buf()], GOES_ON);
         assert_eq!(names(&all).0, ["a.b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn what_stands_beside_a_lora_is_read_anew_when_it_changes() {
+        let root = tempfile::tempdir().unwrap();
+        let place = |name: &str| root.path().join(name);
+        for name in ["Lora/ink.safetensors", "Lora/plain.safetensors"] {
+            file_of(&place(name), &[("lora_unet_x.lora_down.weight", &[4, 8])]);
+        }
+        let mut scanner = Scanner::default();
+        let given = [root.path().to_path_buf()];
+        let mut said = |given: &[PathBuf]| {
+            let found = scanner.scan(given, GOES_ON);
+            let notes = found.add_ons.into_iter().map(|it| it.notes.activation);
+            notes.collect::<Vec<_>>()
+        };
+        assert_eq!(said(&given), ["", ""]);
+        for words in ["ink wash", "another, longer text"] {
+            let text = format!(r#"{{"activation text": "{words}"}}"#);
+            std::fs::write(place("Lora/ink.json"), text).unwrap();
+            assert_eq!(said(&given), [words, ""]);
+        }
+        let alone = [place("Lora/ink.safetensors")];
+        assert_eq!(said(&alone)[0], "another, longer text");
+        std::fs::remove_file(place("Lora/ink.json")).unwrap();
+        assert_eq!(said(&given), ["", ""]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::lora_notes;
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::families::FileKind;
@@ -69,7 +70,11 @@ impl Typed {
             size_bytes: size_bytes(path, print),
             picture: None,
             hash: word(HASH_IN_HEADER).filter(|hash| AddOnHashes::is_hash(hash)),
-            trained_as: word(NAME_IN_HEADER).filter(|name| !name.is_empty()),
+            trained_as: match kind {
+                AddOnKind::Embedding => checkpoint::embedding_word(&headers),
+                _ => word(NAME_IN_HEADER).filter(|name| !name.is_empty()),
+            },
+            notes: lora_notes::in_header(&words),
         })
     }
 }
@@ -85,12 +90,12 @@ pub(in crate::worker) fn name_of(path: &Path) -> String {
     folder.unwrap_or_else(|| stem().into_owned())
 }
 
-/// The folder in diffusers' layout that these are the weights of: a VAE's, whose config says more.
+/// The folder in diffusers' layout that these are the weights of, or a part of them: a VAE's, a UNet's,
+/// whose config says more.
 fn of_network(path: &Path) -> Option<&Path> {
-    let stem = path.file_stem()?;
-    let folder = path
-        .parent()
-        .filter(|_| OF_FOLDER.iter().any(|own| stem == *own))?;
+    let stem = path.file_stem()?.to_str()?;
+    let stem = stem.split_once("-0").map_or(stem, |(whole, _)| whole);
+    let folder = path.parent().filter(|_| OF_FOLDER.contains(&stem))?;
     folder.join("config.json").is_file().then_some(folder)
 }
 
