@@ -539,7 +539,7 @@ fn the_words_of_a_lora_go_into_the_prompt_with_it_or_by_a_click() {
         "a fox, ink wash, sumi-e <lora:ink:0.75>"
     );
     type_prompt(&mut window, " <lora:miku:1>");
-    button(&mut window, "Add miku \\(vocaloid\\)");
+    button(&mut window, "Add miku (vocaloid)");
     assert_eq!(
         request(&window).prompt,
         "a fox, ink wash, sumi-e, miku \\(vocaloid\\) <lora:ink:0.75> <lora:miku:1>"

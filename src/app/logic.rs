@@ -70,6 +70,7 @@ impl App {
                 if let Some(job) = self.state.job_mut(job) {
                     job.status = JobStatus::Running;
                     job.progress = Some(progress);
+                    job.progress_at = ctx.input(|input| input.time);
                 }
             }
             Event::PictureDone {

@@ -112,6 +112,8 @@ pub struct Job {
     /// Width and height of the picture to come, where no plan says it.
     pub expected_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
+    /// When that was told, in egui's seconds.
+    pub progress_at: f64,
     /// Step of the newest preview that is shown.
     pub preview_step: Option<usize>,
     pub pictures: Vec<Option<Arc<Picture>>>,
@@ -146,6 +148,7 @@ impl Job {
             plan: None,
             expected_size: None,
             progress: None,
+            progress_at: 0.0,
             preview_step: None,
             pictures: vec![None; count.max(1)],
         }

@@ -126,34 +126,35 @@ fn lora_row(ui: &mut Ui, name: &str, about: &str, weight: f64) -> Option<Change>
 /// Words that call what a LoRA learnt and that the prompt does not have yet: a click adds them. What a
 /// person or its maker named, else what its captions had most often.
 fn words_ui(ui: &mut Ui, notes: &LoraNotes, request: &GenerationRequest, actions: &mut Actions) {
-    let named = [&notes.activation, &notes.trigger].map(String::clone);
-    let mut words: Vec<String> = named
-        .into_iter()
-        .filter(|words| !words.is_empty())
-        .collect();
+    // As they are shown, and as they are written into the prompt.
+    let named = [&notes.activation, &notes.trigger];
+    let named = named.into_iter().filter(|words| !words.is_empty());
+    let mut words: Vec<_> = named.map(|words| (words, words.clone())).collect();
     if words.is_empty() {
         let tags = notes.tags.iter().take(TAGS);
-        words.extend(tags.map(|tag| escaped(tag, request.emphasis)));
+        words.extend(tags.map(|tag| (tag, escaped(tag, request.emphasis))));
     }
     words.dedup();
-    words.retain(|words| !lora_tags::says(&request.prompt, words));
+    words.retain(|(_, written)| !lora_tags::says(&request.prompt, written));
     if words.is_empty() {
         return;
     }
-    ui.horizontal_wrapped(|ui| {
+    ui.scope(|ui| {
         ui.spacing_mut().item_spacing = Vec2::splat(theme::SPACE_XS);
         ui.spacing_mut().interact_size.y = theme::RESET_WIDTH;
         ui.spacing_mut().button_padding = Vec2::new(6.0, 1.0);
-        for words in &words {
-            let button = Button::new(theme::hint(ui, format!("+ {words}"))).truncate();
-            let button = ui
-                .add(button)
-                .on_hover_text(format!("Add to the prompt: {words}"));
-            if button.accessible_name(format!("Add {words}")).clicked() {
-                let prompt = lora_tags::with_words(&request.prompt, words);
-                actions.push(Action::SetPrompt(prompt));
+        ui.horizontal_wrapped(|ui| {
+            for (shown, written) in &words {
+                let button = Button::new(theme::hint(ui, format!("+ {shown}"))).truncate();
+                let button = ui
+                    .add(button)
+                    .on_hover_text(format!("Add to the prompt: {written}"));
+                if button.accessible_name(format!("Add {shown}")).clicked() {
+                    let prompt = lora_tags::with_words(&request.prompt, written);
+                    actions.push(Action::SetPrompt(prompt));
+                }
             }
-        }
+        });
     });
 }
 

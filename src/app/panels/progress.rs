@@ -1,5 +1,7 @@
 //! Below the picture: how far the drawing is, where the picture was saved, and what can be done with it.
 
+use std::time::Duration;
+
 use egui::{Align, Layout, Ui};
 
 use super::failure::remedy_text;
@@ -38,7 +40,13 @@ fn drawing_ui(ui: &mut Ui, job: &Job, actions: &mut Actions) {
         let fraction = job.progress.map_or(0.0, |progress| progress.fraction);
         let text = match (job.cancelling, &job.progress) {
             (true, _) => "Stopping…".to_owned(),
-            (false, Some(progress)) => progress_text(progress),
+            (false, Some(progress)) => {
+                let since = ui.input(|input| input.time) - job.progress_at;
+                if progress.remaining_secs.is_some() {
+                    ui.ctx().request_repaint_after(Duration::from_secs(1));
+                }
+                progress_text(&later(progress, since))
+            }
             (false, None) => "Starting…".to_owned(),
         };
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -57,6 +65,18 @@ fn drawing_ui(ui: &mut Ui, job: &Job, actions: &mut Actions) {
             widgets::bar(ui, fraction, width, theme::PROGRESS_HEIGHT, "Progress");
         });
     });
+}
+
+/// What was told, so many seconds later: a slow step leaves less time while it lasts.
+fn later(progress: &Progress, since_secs: f64) -> Progress {
+    let left = progress.remaining_secs.map(|left| {
+        // It takes longer than was thought, and is not over.
+        (left - since_secs).max(left.min(1.0))
+    });
+    Progress {
+        remaining_secs: left,
+        ..*progress
+    }
 }
 
 /// `12 / 20 · 3.1 it/s · 3 s left`
@@ -288,6 +308,9 @@ mod tests {
             ..progress
         };
         assert_eq!(progress_text(&slow), "12 / 20 · 2.5 s/it · 1 min 20 s left");
+        let slow = later(&slow, 30.5);
+        assert_eq!(progress_text(&slow), "12 / 20 · 2.5 s/it · 50 s left");
+        assert_eq!(later(&slow, 1000.0).remaining_secs, Some(1.0));
         let first = Progress {
             step: 0,
             steps_per_sec: None,
