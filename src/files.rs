@@ -222,6 +222,20 @@ impl Print {
     }
 }
 
+/// What prompts and menus call a file: its name without its ending.
+pub fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// What other programs call a model's file or folder: its name, of the Hugging Face cache its repository's.
+pub fn name(path: &Path) -> String {
+    hub_name(path).unwrap_or_else(|| {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        name.to_string_lossy().into_owned()
+    })
+}
+
 /// `org/name` of a snapshot in the Hugging Face cache; `None` for any other folder.
 pub fn hub_name(snapshot: &Path) -> Option<String> {
     let snapshots = snapshot.parent().filter(|it| it.ends_with("snapshots"))?;

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::families;
+use crate::files;
 use crate::models::esrgan::RealEsrganCompact;
 use crate::models::layers::Weights;
 
@@ -39,9 +40,8 @@ impl Upscaler {
         }
         let tensors = checkpoint::load(&[path.to_path_buf()], device, Kind::Float, &mut |_| ())?;
         let network = RealEsrganCompact::new(&Weights::new(tensors.path, tensors.tensors))?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
-            name: name.into_owned(),
+            name: files::stem(path),
             network,
             device,
         })

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::files::stem;
 use crate::request::Emphasis;
 
 /// ComfyUI's prompts name embeddings so.
@@ -278,12 +279,6 @@ fn lies_in(path: &Path, folders: &str) -> bool {
             let own = around.next().and_then(Path::file_name);
             own.is_some_and(|own| own.to_string_lossy().to_lowercase() == folder.to_lowercase())
         })
-}
-
-/// What prompts call a file: its name without its ending.
-pub fn stem(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default();
-    stem.to_string_lossy().into_owned()
 }
 
 fn lower_name(path: &Path) -> String {

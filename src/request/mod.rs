@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 pub use add_on::{AddOn, AddOnHashes, AddOnKind, LoraNotes};
 pub use emphasis::{EMPHASES, Emphasis, EmphasisInfo};
 pub use interval::GuidanceInterval;
@@ -110,8 +112,7 @@ pub struct LoraChoice {
 impl LoraChoice {
     /// What a prompt calls it: the file's name without its ending.
     pub fn name(&self) -> String {
-        let stem = self.path.file_stem().unwrap_or_default();
-        stem.to_string_lossy().into_owned()
+        files::stem(&self.path)
     }
 }
 

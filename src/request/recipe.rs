@@ -104,10 +104,7 @@ impl NamedFile {
 
     /// What Easel drew with: a file, a folder, or a repository in the Hugging Face cache.
     pub fn of_path(path: &Path, hash: Option<&str>) -> Self {
-        let repository = files::hub_name(path);
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        let name = repository.unwrap_or_else(|| name.to_string_lossy().into_owned());
-        Self::new(&name, hash)
+        Self::new(&files::name(path), hash)
     }
 }
 

@@ -368,19 +368,12 @@ impl ModelFiles {
                 .map_err(|error| Error::io("Reading", &file, error))?
                 .len();
         }
-        let own_name = || {
-            if let Some(unet) = self.other_unet.as_ref().and_then(|it| it.path.file_stem()) {
-                return unet.to_string_lossy().into_owned();
-            }
-            if let Some(name) = files::hub_name(&self.path) {
-                return name;
-            }
-            let name = match &self.layout {
-                Layout::Folder => self.path.file_name(),
-                Layout::SingleFile(_) => self.path.file_stem(),
-            };
-            let name = name.unwrap_or(self.path.as_os_str());
-            name.to_string_lossy().into_owned()
+        let other_unet = self.other_unet.as_ref().map(|unet| unet.path.as_path());
+        let own_name = || match (other_unet, &self.layout) {
+            (Some(unet), _) if unet.is_dir() => files::name(unet),
+            (Some(unet), _) => files::stem(unet),
+            (None, Layout::Folder) => files::name(&self.path),
+            (None, Layout::SingleFile(_)) => files::stem(&self.path),
         };
         Ok(ModelCard {
             path: (!shipped).then(|| self.path.clone()),

@@ -52,29 +52,29 @@ pub fn read(text: &str) -> Reading {
 
 /// Settings that say nothing about how to draw, or that [`Reading`] deals with one by one.
 const KNOWN_KEYS: &[&str] = &[
-    "Steps",
-    "Sampler",
-    "Schedule type",
+    STEPS,
+    SAMPLER,
+    SCHEDULE,
     "Schedule",
-    "CFG scale",
-    "Seed",
-    "Size",
-    "Model",
-    "Model hash",
-    "Clip skip",
-    "CFG Rescale",
+    CFG_SCALE,
+    SEED,
+    SIZE,
+    MODEL,
+    MODEL_HASH,
+    CLIP_SKIP,
+    CFG_RESCALE,
     GUIDANCE_INTERVAL,
     SKIP_EARLY,
     EMPHASIS,
     TEMPLATE,
     NEGATIVE_TEMPLATE,
     "Denoising strength",
-    "Version",
-    "Hashes",
+    VERSION,
+    HASHES,
     hashes::LORAS,
     hashes::EMBEDDINGS,
-    "VAE",
-    "VAE hash",
+    VAE,
+    VAE_HASH,
     REFINER,
     REFINER_START,
     "Batch size",
@@ -140,24 +140,23 @@ impl Reading {
     }
 
     fn interpret(&mut self, values: &Values<'_>) {
-        self.program = program(values.get("Version"));
+        self.program = program(values.get(VERSION));
         self.sdcpp = values.get("SDCPP").map(str::to_owned);
         self.request.count = Some(1);
-        self.request.steps = self.number(values, "Steps");
-        self.request.guidance_scale = self.number(values, "CFG scale");
-        // Of an extension of A1111's; it means the same.
+        self.request.steps = self.number(values, STEPS);
+        self.request.guidance_scale = self.number(values, CFG_SCALE);
         self.request.guidance_rescale = self
-            .number(values, "CFG Rescale")
+            .number(values, CFG_RESCALE)
             .filter(|rescale| *rescale > 0.0);
-        self.request.clip_skip = self.number(values, "Clip skip").filter(|skip| *skip > 1);
-        self.request.seed = self.number(values, "Seed");
-        if let Some(size) = values.get("Size") {
+        self.request.clip_skip = self.number(values, CLIP_SKIP).filter(|skip| *skip > 1);
+        self.request.seed = self.number(values, SEED);
+        if let Some(size) = values.get(SIZE) {
             match parse_size(size) {
                 Some((width, height)) => {
                     self.request.width_px = Some(width);
                     self.request.height_px = Some(height);
                 }
-                None => self.unreadable("Size", size),
+                None => self.unreadable(SIZE, size),
             }
         }
         self.interpret_sampler(values);
@@ -192,15 +191,15 @@ impl Reading {
 
     /// Old pictures fuse the two names (`DPM++ 2M Karras`), new ones have `Schedule type` beside.
     fn interpret_sampler(&mut self, values: &Values<'_>) {
-        let known = values.get("Sampler").and_then(names::sampler);
-        if let (None, Some(name)) = (known, values.get("Sampler")) {
+        let known = values.get(SAMPLER).and_then(names::sampler);
+        if let (None, Some(name)) = (known, values.get(SAMPLER)) {
             self.notes.push(format!(
                 "It was drawn with the sampler {name}, which Easel does not have; the model's own is used."
             ));
         }
         self.request.sampler = known.map(|(sampler, _)| sampler);
         // `Schedule`: Forge before it was merged; `Scheduler`: Fooocus in A1111's fashion.
-        let said = ["Schedule type", "Schedule", "Scheduler"]
+        let said = [SCHEDULE, "Schedule", "Scheduler"]
             .iter()
             .find_map(|key| values.get(key))
             .filter(|name| !names::same(name, "Automatic"));
@@ -245,20 +244,18 @@ impl Reading {
         let said = |number: Option<f64>| number.filter(|number| *number > 0.0);
         self.request.tuning = Tuning {
             eta: self.number(values, eta),
-            s_churn: self.number(values, "Sigma churn"),
-            s_noise: self.number(values, "Sigma noise"),
-            rho: said(self.number(values, "Schedule rho")),
-            sigma_min: said(self.number(values, "Schedule min sigma")),
-            sigma_max: said(self.number(values, "Schedule max sigma")),
+            s_churn: self.number(values, SIGMA_CHURN),
+            s_noise: self.number(values, SIGMA_NOISE),
+            rho: said(self.number(values, SCHEDULE_RHO)),
+            sigma_min: said(self.number(values, SCHEDULE_MIN_SIGMA)),
+            sigma_max: said(self.number(values, SCHEDULE_MAX_SIGMA)),
         };
     }
 
     /// A1111 draws noise as a card does where nothing else is said; `NV` is the same on a processor.
     fn interpret_seeding(&mut self, values: &Values<'_>) {
         let cpu = values.get(RNG).is_some_and(|rng| names::same(rng, "CPU"));
-        let easel = values
-            .get("Version")
-            .is_some_and(|by| by.starts_with(EASEL));
+        let easel = values.get(VERSION).is_some_and(|by| by.starts_with(EASEL));
         let said = values.get(SEED_MODE);
         let said = said.and_then(|name| SEED_MODES.iter().find(|info| info.name == name));
         let mode = match said {
@@ -269,17 +266,17 @@ impl Reading {
             None if self.draws_like_comfyui() => SeedMode::ComfyUi,
             None => SeedMode::A1111,
         };
-        let strength: Option<f64> = self.number(values, "Variation seed strength");
+        let strength: Option<f64> = self.number(values, VARIATION_STRENGTH);
         let strength = strength.filter(|share| *share != 0.0);
-        let resized = values.get("Seed resize from").and_then(parse_size);
+        let resized = values.get(SEED_RESIZE).and_then(parse_size);
         self.request.seeding = Seeding {
             mode,
-            variation_seed: self.number(values, "Variation seed"),
+            variation_seed: self.number(values, VARIATION_SEED),
             variation_strength: strength,
             resize_from: resized.map(|(width, height)| [width, height]),
-            ensd: self.number(values, "ENSD").filter(|delta| *delta != 0),
+            ensd: self.number(values, ENSD).filter(|delta| *delta != 0),
             batch_index: match mode {
-                SeedMode::ComfyUi => self.number(values, "Batch pos"),
+                SeedMode::ComfyUi => self.number(values, BATCH_POS),
                 // A1111's seeds say it already.
                 _ => None,
             },
@@ -311,17 +308,17 @@ impl Reading {
     /// The model, VAE and LoRAs with their hashes, which a renamed file keeps.
     fn name_files(&mut self, values: &Values<'_>) {
         let hashes = values
-            .get("Hashes")
+            .get(HASHES)
             .and_then(|json| serde_json::from_str(json).ok());
         let hashes: BTreeMap<String, String> = hashes.unwrap_or_default();
         let hash = |key: &str| hashes.get(key).map(String::as_str);
-        let (name, short) = (values.get("Model"), values.get("Model hash"));
+        let (name, short) = (values.get(MODEL), values.get(MODEL_HASH));
         if name.or(short).is_some() {
             let file = NamedFile::new(name.unwrap_or_default(), short.or(hash("model")));
             self.files.model = Some(file);
         }
-        if let Some(name) = values.get("VAE").filter(|name| !names::same(name, "None")) {
-            let hash = values.get("VAE hash").or(hash("vae"));
+        if let Some(name) = values.get(VAE).filter(|name| !names::same(name, "None")) {
+            let hash = values.get(VAE_HASH).or(hash("vae"));
             self.files.vae = Some(NamedFile::new(name, hash));
         }
         if let Some(name) = values
@@ -338,7 +335,7 @@ impl Reading {
             self.files.refiner = Some((file, start.unwrap_or(RefinerChoice::START)));
         }
         // `name: hash, name: hash`; the same under `lora:name` is another way to say it.
-        let listed = values.get("Lora hashes").unwrap_or_default().split(',');
+        let listed = values.get(hashes::LORAS).unwrap_or_default().split(',');
         let listed = listed.filter_map(|pair| pair.rsplit_once(':'));
         let named = hashes
             .iter()

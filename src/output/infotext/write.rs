@@ -2,7 +2,7 @@
 
 use super::keys::*;
 use super::text::{FEWEST_SETTINGS, NEGATIVE_PROMPT, end_of_settings, quote, settings};
-use crate::files::hub_name;
+use crate::files;
 use crate::output::hashes;
 use crate::request::{
     AddOnHashes, Foreign, GenerationRequest, GuidanceInterval, LoraChoice, NamedFile, NamedFiles,
@@ -25,7 +25,7 @@ pub fn write(settings: &PictureSettings) -> String {
     plain.append(&mut quoted);
     let hashes = hashes::all(settings);
     if !hashes.is_empty() {
-        plain.push(format!("Hashes: {}", serde_json::Value::from(hashes)));
+        plain.push(format!("{HASHES}: {}", serde_json::Value::from(hashes)));
     }
     format!(
         "{}{}\n{NEGATIVE_PROMPT} {}\n{}",
@@ -52,7 +52,7 @@ pub fn of_request(request: &GenerationRequest, files: &NamedFiles, program: &str
         fields.push((SEED_MODE, mode.to_owned()));
     }
     fields.extend(hashes::fields(&of_loras(request, files)));
-    fields.push(("Version", program.to_owned()));
+    fields.push((VERSION, program.to_owned()));
     let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
     let line: Vec<String> = said
         .map(|(key, value)| format!("{key}: {}", quote(&value).unwrap_or(value)))
@@ -98,7 +98,7 @@ fn enlarged(foreign: &Foreign, now: &PictureSettings) -> String {
         // Fewer settings than three are taken for words.
         _ => {
             let [width, height] = [now.output_width_px, now.output_height_px].map(|it| it / by);
-            lines.push(format!("Size: {width}x{height}, {}", added(by)));
+            lines.push(format!("{SIZE}: {width}x{height}, {}", added(by)));
         }
     }
     lines.join("\n")
@@ -139,7 +139,7 @@ fn fields(settings: &PictureSettings) -> Vec<(&'static str, String)> {
         fields.extend(seeding_fields(&settings.seeding));
         fields.extend(hashes::fields(&settings.hashes));
     }
-    fields.push(("Version", format!("{EASEL} {}", settings.version)));
+    fields.push((VERSION, format!("{EASEL} {}", settings.version)));
     fields
 }
 
@@ -157,10 +157,7 @@ fn sampler_and_schedule(settings: &PictureSettings) -> (Option<String>, Option<&
 /// The files that Easel drew with, as A1111 names them: a VAE with its ending.
 fn files_of(settings: &PictureSettings) -> NamedFiles {
     let vae = settings.vae_path.as_ref().map(|path| NamedFile {
-        name: hub_name(path).unwrap_or_else(|| {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            name.to_string_lossy().into_owned()
-        }),
+        name: files::name(path),
         hash: None,
     });
     let refiner = settings.refiner.as_ref().map(|refiner| {
@@ -195,30 +192,30 @@ fn drawing_fields(
     let interval = request.guidance_interval;
     let emphasis = Some(request.emphasis).filter(|it| !it.is_usual());
     let fields = [
-        ("Steps", request.steps.map(|steps| steps.to_string())),
-        ("Sampler", sampler),
-        ("Schedule type", schedule.map(str::to_owned)),
+        (STEPS, request.steps.map(|steps| steps.to_string())),
+        (SAMPLER, sampler),
+        (SCHEDULE, schedule.map(str::to_owned)),
         (
-            "CFG scale",
+            CFG_SCALE,
             request.guidance_scale.map(|scale| scale.to_string()),
         ),
-        ("Seed", request.seed.map(|seed| seed.to_string())),
+        (SEED, request.seed.map(|seed| seed.to_string())),
         (
-            "Size",
+            SIZE,
             size.map(|(width, height)| format!("{width}x{height}")),
         ),
-        ("Model hash", model.as_ref().and_then(hash)),
-        ("Model", model.as_ref().and_then(name)),
-        ("VAE", vae.as_ref().and_then(name)),
-        ("VAE hash", vae.as_ref().and_then(hash)),
+        (MODEL_HASH, model.as_ref().and_then(hash)),
+        (MODEL, model.as_ref().and_then(name)),
+        (VAE, vae.as_ref().and_then(name)),
+        (VAE_HASH, vae.as_ref().and_then(hash)),
         (REFINER, refiner.as_ref().map(refined_by)),
         (
             REFINER_START,
             refiner.as_ref().map(|(_, start)| start.to_string()),
         ),
-        ("Clip skip", request.clip_skip.map(|skip| skip.to_string())),
+        (CLIP_SKIP, request.clip_skip.map(|skip| skip.to_string())),
         (
-            "CFG Rescale",
+            CFG_RESCALE,
             request.guidance_rescale.map(|rescale| rescale.to_string()),
         ),
         (
@@ -238,11 +235,11 @@ fn drawing_fields(
 fn tuning_fields(sampler: Option<SamplerId>, tuning: &Tuning) -> Vec<(&'static str, String)> {
     let said = [
         (sampler.map_or(ETA, eta_key), tuning.eta),
-        ("Sigma churn", tuning.s_churn),
-        ("Sigma noise", tuning.s_noise),
-        ("Schedule rho", tuning.rho),
-        ("Schedule min sigma", tuning.sigma_min),
-        ("Schedule max sigma", tuning.sigma_max),
+        (SIGMA_CHURN, tuning.s_churn),
+        (SIGMA_NOISE, tuning.s_noise),
+        (SCHEDULE_RHO, tuning.rho),
+        (SCHEDULE_MIN_SIGMA, tuning.sigma_min),
+        (SCHEDULE_MAX_SIGMA, tuning.sigma_max),
     ];
     let said = said.into_iter();
     said.filter_map(|(key, value)| Some((key, value?.to_string())))
@@ -264,19 +261,16 @@ pub(super) fn seeding_fields(seeding: &Seeding) -> Vec<(&'static str, String)> {
         (RNG, rng),
         (SEED_MODE, mode),
         (
-            "Batch pos",
+            BATCH_POS,
             seeding.batch_index.map(|index| index.to_string()),
         ),
-        ("Variation seed", variation.map(|seed| seed.to_string())),
+        (VARIATION_SEED, variation.map(|seed| seed.to_string())),
+        (VARIATION_STRENGTH, strength.map(|share| share.to_string())),
         (
-            "Variation seed strength",
-            strength.map(|share| share.to_string()),
-        ),
-        (
-            "Seed resize from",
+            SEED_RESIZE,
             resized.map(|[width, height]| format!("{width}x{height}")),
         ),
-        ("ENSD", seeding.ensd.map(|delta| delta.to_string())),
+        (ENSD, seeding.ensd.map(|delta| delta.to_string())),
     ];
     let fields = fields.into_iter();
     fields

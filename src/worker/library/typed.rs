@@ -82,12 +82,7 @@ impl Typed {
 /// What prompts and menus call a file: its name without its ending, or its folder's where it is what
 /// that is for.
 pub(in crate::worker) fn name_of(path: &Path) -> String {
-    let folder = of_network(path).map(|folder| {
-        let name = folder.file_name().unwrap_or_default();
-        files::hub_name(folder).unwrap_or_else(|| name.to_string_lossy().into_owned())
-    });
-    let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
-    folder.unwrap_or_else(|| stem().into_owned())
+    of_network(path).map_or_else(|| files::stem(path), files::name)
 }
 
 /// The folder in diffusers' layout that these are the weights of, or a part of them: a VAE's, a UNet's,
