@@ -88,12 +88,7 @@ pub fn take_over(folder: &Path) -> Result<()> {
     shell::remove(&fresh)?;
     shell::copy_folder(folder, &fresh)?;
     make_writable(&fresh)?;
-    shell::remove(&old)?;
-    if place.exists() {
-        std::fs::rename(&place, &old).map_err(failed("Renaming", &place))?;
-    }
-    std::fs::rename(&fresh, &place).map_err(failed("Renaming", &fresh))?;
-    shell::remove(&old)?;
+    swap(&fresh, &place, &old)?;
     let size = shell::readable(shell::size_of(&place)?);
     say(&format!(
         "weights/starter is now what {} held ({size}).",
@@ -102,6 +97,27 @@ pub fn take_over(folder: &Path) -> Result<()> {
     make(|script| script.draws_starter)?;
     say("The starter's references are made anew; `cargo xtask test` compares with them.");
     Ok(())
+}
+
+/// Puts a whole folder in the place of another, which goes aside meanwhile and comes back where that does
+/// not work.
+fn swap(fresh: &Path, place: &Path, aside: &Path) -> Result<()> {
+    // A run that was ended between the two names left the only one there.
+    if aside.exists() && !place.exists() {
+        std::fs::rename(aside, place).map_err(failed("Renaming", aside))?;
+    }
+    shell::remove(aside)?;
+    let had_one = place.exists();
+    if had_one {
+        std::fs::rename(place, aside).map_err(failed("Renaming", place))?;
+    }
+    if let Err(error) = std::fs::rename(fresh, place) {
+        if had_one {
+            std::fs::rename(aside, place).map_err(failed("Renaming", aside))?;
+        }
+        return Err(failed("Renaming", fresh)(error));
+    }
+    shell::remove(aside)
 }
 
 /// Whether a folder is a starter, whole. Errors name each file that is missing or broken.
@@ -268,6 +284,30 @@ mod tests {
         ] {
             assert!(safetensors_fault(&broken).is_some());
         }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn a_swap_that_fails_leaves_what_was_there() {
+        let root = std::env::temp_dir().join(format!("easel-swap-{}", std::process::id()));
+        let [fresh, place, aside] = ["new", "here", "old"].map(|name| root.join(name));
+        let said = |folder: &Path| std::fs::read_to_string(folder.join("said")).ok();
+        let holds = |folder: &Path, text: &str| {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("said"), text).unwrap();
+        };
+        holds(&place, "before");
+        assert!(swap(&fresh, &place, &aside).is_err());
+        assert_eq!(said(&place).as_deref(), Some("before"));
+        holds(&fresh, "now");
+        swap(&fresh, &place, &aside).unwrap();
+        assert_eq!(said(&place).as_deref(), Some("now"));
+        assert!(!aside.exists() && !fresh.exists());
+        // Ended between the two names.
+        std::fs::rename(&place, &aside).unwrap();
+        assert!(swap(&fresh, &place, &aside).is_err());
+        assert_eq!(said(&place).as_deref(), Some("now"));
+        std::fs::remove_dir_all(&root).unwrap();
     }
 
     /// Those that need the sources of other programs, or more memory than most machines have.
