@@ -93,6 +93,7 @@ fn plain(source: &std::io::Error) -> String {
         ErrorKind::NotFound => "there is no such file or folder".to_owned(),
         ErrorKind::PermissionDenied => "the system does not allow it".to_owned(),
         ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        ErrorKind::NotADirectory => "it is no folder".to_owned(),
         ErrorKind::StorageFull => "the disk is full".to_owned(),
         _ => source.to_string(),
     }

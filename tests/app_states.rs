@@ -1060,7 +1060,7 @@ fn a_history_that_cannot_be_listed_says_why_and_offers_another_folder() {
         "Reading /pictures failed: the system does not allow it"
     ));
     script.files();
-    button(&mut window, "Choose the pictures folder…");
+    button(&mut window, "Choose another folder…");
     window.run();
     let listed = |command: &FileCommand| matches!(command, FileCommand::ListHistory { root } if root.as_os_str() == "/elsewhere");
     assert!(script.files().iter().any(listed));

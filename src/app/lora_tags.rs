@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::panels::ideas::add_word;
-use crate::prompt::networks;
+use crate::prompt::{networks, whole_words};
 
 /// A tag and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,9 +102,10 @@ pub fn with_words(prompt: &str, words: &str) -> String {
     }
 }
 
-/// Whether a prompt has these words, in any case.
+/// Whether a prompt has these words, in any case; not in a longer word, nor in a LoRA's name.
 pub fn says(prompt: &str, words: &str) -> bool {
-    prompt.to_lowercase().contains(&words.to_lowercase())
+    let said = networks::without_tags(prompt).to_lowercase();
+    whole_words(&said, &words.to_lowercase()).next().is_some()
 }
 
 fn written(name: &str, weight: f64) -> String {
@@ -151,6 +152,8 @@ mod tests {
             ),
             ("<lora:a:1> a fox", "<lora:a:1> a fox, ink wash"),
             ("an Ink Wash fox", "an Ink Wash fox"),
+            ("a pink washer", "a pink washer, ink wash"),
+            ("<lora:ink wash:1>", "ink wash <lora:ink wash:1>"),
         ] {
             assert_eq!(with_words(prompt, "ink wash"), with, "{prompt}");
         }

@@ -9,7 +9,7 @@ use super::args::Inspect;
 use super::report::Streams;
 use super::size_words;
 use crate::error::Result;
-use crate::request::ModelCard;
+use crate::request::{LoraNotes, ModelCard};
 use crate::worker::{self, Inspected, Inspection, PlannedConvolution};
 
 /// Writes what lies at a path to standard output.
@@ -213,7 +213,7 @@ fn json_of(path: &Path, inspected: &Inspected) -> Value {
             "about": about,
             "why": why,
             "network": network,
-            "notes": notes,
+            "notes": (*notes != LoraNotes::default()).then_some(notes),
             "parameters": parameters,
             "bytes": bytes,
             "tensors": tensors.iter().map(|tensor| json!({

@@ -58,7 +58,7 @@ pub fn is_word(character: char) -> bool {
 }
 
 /// Every place where `word` stands by itself (`\bword\b`), as byte offsets.
-fn whole_words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+pub fn whole_words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     text.match_indices(word).filter_map(move |(at, _)| {
         let before = text.get(..at)?.chars().next_back();
         let after = text.get(at + word.len()..)?.chars().next();

@@ -74,7 +74,7 @@ fn nothing_ui(ui: &mut Ui, state: &State, actions: &mut Actions) {
     ui.label(theme::hint(ui, said));
     if state.history.failure.is_some() {
         let command = UiCommand::ChoosePicturesFolder;
-        let choose = widgets::icon_button(ui, icons::FOLDER, command.info().text);
+        let choose = widgets::icon_button(ui, icons::FOLDER, "Choose another folder…");
         if choose.on_hover_text(command.info().tooltip).clicked() {
             actions.ui(command);
         }
