@@ -609,8 +609,21 @@ fn what_a_reused_picture_names_is_known_as_drawing_finds_it() {
     assert!(!shows(&window, "There is no embedding of this name"));
     assert!(!shows(&window, "No LoRA file"));
     let counted = window.state().state().tokens_asked();
-    let files = counted.embeddings.files();
-    assert_eq!(files, [PathBuf::from("/elsewhere/given.pt")]);
+    let given = PathBuf::from("/elsewhere/given.pt");
+    assert_eq!(counted.embeddings.files(), std::slice::from_ref(&given));
+    // The word in its file counts where it is given.
+    let asked = |command: &FileCommand| matches!(command, FileCommand::ReadEmbeddings { paths } if *paths == [given.clone()]);
+    assert!(script.files().iter().any(asked));
+    script.say(Event::EmbeddingWords(vec![(
+        given.clone(),
+        "<toy>".to_owned(),
+    )]));
+    settle(&mut window);
+    let counted = window.state().state().tokens_asked();
+    let cut = counted
+        .embeddings
+        .cut("a <toy>", Emphasis::Original, &mut |_| Some(1));
+    assert_eq!(cut.len(), 2);
 }
 
 #[test]

@@ -110,6 +110,7 @@ impl App {
                 self.state.history.prompts.extend(read);
                 self.read_prompts();
             }
+            Event::EmbeddingWords(words) => self.state.take_embedding_words(words),
             Event::PictureUnreadable { path, failure } => self.on_unreadable(path, failure),
             Event::Kept { picture, path } => self.on_kept(&picture, &path),
             Event::SavedAs { path } => self.state.say(format!("Saved as {}", friendly_path(&path))),
@@ -464,6 +465,12 @@ impl App {
     /// Sends what follows from a change of the settings: another model, another folder, other words.
     pub(super) fn follow_settings(&mut self) {
         self.state.follow_names();
+        let request = &self.state.settings.request;
+        if self.asked_embeddings != request.embeddings {
+            let paths = request.embeddings.clone();
+            self.asked_embeddings.clone_from(&paths);
+            self.send_file(FileCommand::ReadEmbeddings { paths });
+        }
         let request = &self.state.settings.request;
         let model = ModelChoice::from(request);
         if self.asked_model.as_ref() != Some(&model) {

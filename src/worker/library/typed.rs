@@ -70,10 +70,7 @@ impl Typed {
             size_bytes: size_bytes(path, print),
             picture: None,
             hash: word(HASH_IN_HEADER).filter(|hash| AddOnHashes::is_hash(hash)),
-            trained_as: match kind {
-                AddOnKind::Embedding => checkpoint::embedding_word(&headers),
-                _ => word(NAME_IN_HEADER).filter(|name| !name.is_empty()),
-            },
+            trained_as: word(NAME_IN_HEADER).filter(|name| !name.is_empty()),
             notes: lora_notes::in_header(&words),
         })
     }
