@@ -34,7 +34,12 @@ pub fn model_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
     ));
     let tooltip = state.card().map_or_else(
         || "The model that draws".to_owned(),
-        |card| format!("{}\n{}", card.family, card.description),
+        |card| {
+            let place = place_among(card, &state.models.found);
+            let lines = [card.family.clone(), card.description.clone()].into_iter();
+            let lines = lines.chain(place).filter(|line| !line.is_empty());
+            lines.collect::<Vec<_>>().join("\n")
+        },
     );
     let button = ui
         .add(button)

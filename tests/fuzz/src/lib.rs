@@ -1,6 +1,6 @@
 //! What the fuzz targets share: Easel's readers, and files made around what the fuzzer thinks of.
 
-pub use easel::{checkpoint, families, models, output, prompt, request, schedule, text};
+pub use easel::{checkpoint, families, models, output, prompt, request, schedule, text, worker};
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,19 @@ pub fn read_weights(name: &str, bytes: &[u8]) {
         let _ = checkpoint::load(&files, tch::Device::Cpu, tch::Kind::Float, &mut |_| {});
         let _ = checkpoint::load_lora(path, tch::Device::Cpu, tch::Kind::Float);
         let _ = families::ModelFiles::open(path);
+        let _ = worker::inspect(path);
     });
+}
+
+/// Reads what lies beside a LoRA as A1111's notes of it.
+pub fn read_notes(bytes: &[u8]) {
+    as_file(
+        "lora.safetensors",
+        include_bytes!("../seeds/safetensors/lora"),
+        |lora| {
+            as_file("lora.json", bytes, |_| drop(worker::inspect(lora)));
+        },
+    );
 }
 
 /// A zip archive of stored files, as torch writes one.
