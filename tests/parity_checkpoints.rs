@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use common::{Reference, compare, data};
+use common::{DRAWING, Reference, both_ways, compare, data};
 use easel::error::Result;
 use easel::families::{ModelFiles, Part, StableDiffusion};
 use easel::models::unet::BlockSpec;
@@ -26,9 +26,6 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
-
-/// Six steps with guidance, in f32, of networks whose weights are the same to the bit.
-const LATENTS_TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Case {
@@ -165,15 +162,13 @@ fn check(name: &str, family: &str) {
         assert_eq!(part.dtypes, ["F16"]);
     }
     let mut model = loaded(&path);
-    let drawn = draw(&mut model, &case.request());
-    compare(
-        "latents",
-        &drawn.latents,
-        reference.get("latents"),
-        LATENTS_TOLERANCE,
-    );
-    let image = model.decode(&drawn.latents).unwrap();
-    compare("image", &image, reference.get("image"), LATENTS_TOLERANCE);
+    both_ways(|| {
+        let latents = draw(&mut model, &case.request()).latents;
+        let expected = reference.get("latents");
+        compare("latents", &latents, expected, DRAWING);
+        let image = model.decode(&latents).unwrap();
+        compare("image", &image, reference.get("image"), DRAWING);
+    });
 }
 
 /// What the file holds in each format is what is computed with, to the last bit.
@@ -245,9 +240,12 @@ fn a_ckpt_draws_the_same_picture() {
     let files = ModelFiles::open(&path).unwrap();
     assert_eq!(files.card(false).unwrap().family, "Stable Diffusion 1");
     check_tensors(&case, &files);
-    let drawn = draw(&mut loaded(&path), &case.request());
-    let expected = reference.get("latents");
-    compare("latents", &drawn.latents, expected, LATENTS_TOLERANCE);
+    let mut model = loaded(&path);
+    both_ways(|| {
+        let latents = draw(&mut model, &case.request()).latents;
+        let expected = reference.get("latents");
+        compare("latents", &latents, expected, DRAWING);
+    });
 }
 
 /// What `torch.save` writes of tensors in f16 (without checksums, which nobody reads here).
@@ -336,9 +334,11 @@ fn clip_skip_and_guidance_rescale_draw_what_diffusers_draws() {
         let (_folder, path) = written(&case);
         let mut model = loaded(&path);
         let mut check = |request: &GenerationRequest, expected: &str| {
-            let drawn = draw(&mut model, request);
-            let expected = reference.get(expected);
-            compare(name, &drawn.latents, expected, LATENTS_TOLERANCE);
+            both_ways(|| {
+                let latents = draw(&mut model, request).latents;
+                let expected = reference.get(expected);
+                compare(name, &latents, expected, DRAWING);
+            });
         };
         let skipped = GenerationRequest {
             clip_skip: Some(2),
@@ -415,9 +415,11 @@ fn a_vae_of_its_own_stands_in_for_the_models() {
         let model = StableDiffusion::load(&files, false, Device::Cpu, Kind::Float, &mut |_| ());
         let model = model.unwrap();
         assert_eq!(model.notes, Vec::<String>::new());
-        let image = model.decode(reference.get("latents")).unwrap();
         let name = vae.display().to_string();
-        compare(&name, &image, reference.get("image"), LATENTS_TOLERANCE);
+        both_ways(|| {
+            let image = model.decode(reference.get("latents")).unwrap();
+            compare(&name, &image, reference.get("image"), DRAWING);
+        });
     }
     let error = ModelFiles::open(&path)
         .unwrap()

@@ -11,7 +11,7 @@ mod common;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
-use common::{Reference, both_ways, compare, data};
+use common::{NETWORK, Reference, both_ways, compare, data};
 use easel::checkpoint::{Piece, find_weights, load, map_pieces};
 use easel::models::esrgan::RealEsrganCompact;
 use easel::models::layers::{Budget, Weights};
@@ -19,12 +19,6 @@ use easel::models::unet::{Added, Conditioning, KeyValues, UNet2DConditionModel, 
 use easel::models::vae::{AutoencoderKL, AutoencoderTiny, TinyConfig, VaeConfig};
 use easel::text::clip::{CLIPTextModel, ClipConfig};
 use tch::{Device, Kind, Tensor};
-
-/// Of the largest value, both ways. By libtorch's operators both sides run the same kernels in f32 (error
-/// 6e-8 an operation), in another order here and there: sums on more threads, a linear map for a 1x1
-/// convolution. The fast way sums in an order of its own, and Winograd's tiles round values that are a few
-/// times larger than the outputs (3e-6 a convolution at most).
-const TOLERANCE: f64 = 1e-5;
 
 fn weights(files: &[PathBuf]) -> Weights {
     weights_in(files, Kind::Float)
@@ -50,25 +44,24 @@ fn check_unet(folder: &Path, reference: &Reference) {
     });
     let timestep = reference.get("timestep").double_value(&[0]);
     let states = reference.get("encoder_hidden_states");
-    let kept = KeyValues::default();
-    let conditioning = Conditioning {
-        encoder_hidden_states: states,
-        key_values: Some(&kept),
-        added: reference.find("text_embeds").map(|text_embeds| Added {
-            text_embeds,
-            time_ids: reference.get("time_ids"),
-        }),
-        guidance_scale: reference
-            .find("guidance_scale")
-            .map(|scale| scale.double_value(&[0])),
-    };
-    // Twice each: the second call takes the keys and values that the first one kept.
-    both_ways(|way| {
+    both_ways(|| {
+        let kept = KeyValues::default();
+        let conditioning = Conditioning {
+            encoder_hidden_states: states,
+            key_values: Some(&kept),
+            added: reference.find("text_embeds").map(|text_embeds| Added {
+                text_embeds,
+                time_ids: reference.get("time_ids"),
+            }),
+            guidance_scale: reference
+                .find("guidance_scale")
+                .map(|scale| scale.double_value(&[0])),
+        };
+        // Twice each: the second call takes the keys and values that the first one kept.
         for call in ["output", "output from kept keys and values"] {
             let output =
                 tch::no_grad(|| unet.forward(reference.get("sample"), timestep, conditioning));
-            let name = format!("{call}, {way}");
-            compare(&name, &output.unwrap(), reference.get("output"), TOLERANCE);
+            compare(call, &output.unwrap(), reference.get("output"), NETWORK);
         }
     });
 }
@@ -78,14 +71,9 @@ fn check_vae(folder: &Path, reference: &Reference) {
     let vae = build(folder, "diffusion_pytorch_model", |weights| {
         AutoencoderKL::new(config, weights).unwrap()
     });
-    both_ways(|way| {
+    both_ways(|| {
         let check = |name: &str, got: &Tensor| {
-            compare(
-                &format!("{name}, {way}"),
-                got,
-                reference.get(name),
-                TOLERANCE,
-            );
+            compare(name, got, reference.get(name), NETWORK);
         };
         let encoded = tch::no_grad(|| vae.encode(reference.get("image"))).unwrap();
         check("mean", &encoded.mean);
@@ -100,14 +88,9 @@ fn check_clip(folder: &Path, reference: &Reference) {
     let clip = build(folder, "model", |weights| {
         CLIPTextModel::new(config, weights).unwrap()
     });
-    both_ways(|way| {
+    both_ways(|| {
         let check = |name: &str, got: &Tensor, want: &str| {
-            compare(
-                &format!("{name}, {way}"),
-                got,
-                reference.get(want),
-                TOLERANCE,
-            );
+            compare(name, got, reference.get(want), NETWORK);
         };
         let output = tch::no_grad(|| clip.forward(reference.get("input_ids"))).unwrap();
         check("last", &output.last_hidden_state, "last_hidden_state");
@@ -303,10 +286,9 @@ fn the_upscaler_of_another_size_and_scale() {
         RealEsrganCompact::new(weights).unwrap()
     });
     assert_eq!(model.scale, 3);
-    both_ways(|way| {
+    both_ways(|| {
         let output = tch::no_grad(|| model.forward(reference.get("image"))).unwrap();
-        let name = format!("output, {way}");
-        compare(&name, &output, reference.get("output"), TOLERANCE);
+        compare("output", &output, reference.get("output"), NETWORK);
     });
 }
 
@@ -330,10 +312,9 @@ fn the_upscaler() {
     let model = RealEsrganCompact::new(&weights).unwrap();
     assert_eq!(weights.unused(), Vec::<String>::new());
     assert_eq!(model.scale, 4);
-    both_ways(|way| {
+    both_ways(|| {
         let output = tch::no_grad(|| model.forward(reference.get("image"))).unwrap();
-        let name = format!("output, {way}");
-        compare(&name, &output, reference.get("output"), TOLERANCE);
+        compare("output", &output, reference.get("output"), NETWORK);
     });
 }
 
@@ -391,8 +372,10 @@ fn a_batch_is_its_pictures() {
     let one = |name| reference.get(name).narrow(0, 1, 1);
     let timestep = reference.get("timestep").double_value(&[0]);
     let states = one("encoder_hidden_states");
-    let output = tch::no_grad(|| unet.forward(&one("sample"), timestep, &states)).unwrap();
-    compare("second", &output, &one("output"), TOLERANCE);
+    both_ways(|| {
+        let output = tch::no_grad(|| unet.forward(&one("sample"), timestep, &states)).unwrap();
+        compare("second", &output, &one("output"), NETWORK);
+    });
 }
 
 #[test]
@@ -407,8 +390,10 @@ fn a_small_vae_decodes_what_diffusers_decodes() {
         unused.iter().all(|name| name.starts_with("encoder.")),
         "{unused:?}"
     );
-    let decoded = tch::no_grad(|| vae.decode(reference.get("latents"))).unwrap();
-    compare("decoded", &decoded, reference.get("decoded"), TOLERANCE);
+    both_ways(|| {
+        let decoded = tch::no_grad(|| vae.decode(reference.get("latents"))).unwrap();
+        compare("decoded", &decoded, reference.get("decoded"), NETWORK);
+    });
 }
 
 #[test]

@@ -18,18 +18,15 @@ mod drawing;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use common::DRAWING;
 use drawing::{draw, root, starter};
 use easel::families::StableDiffusion;
-use easel::pipeline::GenerationPlan;
+use easel::pipeline::{Drawn, GenerationPlan};
 use easel::request::{
     GenerationRequest, GuidanceInterval, PictureFormat, SamplerId, SeedMode, Seeding,
 };
 use serde::Deserialize;
 use tch::Tensor;
-
-/// Twenty steps add up f32 rounding of convolutions that sum in another order with another thread
-/// count; guidance multiplies it.
-const LATENTS_TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Case {
@@ -81,27 +78,33 @@ fn the_starter_draws_what_diffusers_draws() {
     let (cases, tensors) = references();
     assert!(cases.len() >= 5);
     let mut model = starter();
-    for (name, case) in &cases {
-        let keeper = draw(&mut model, &case.request());
-        assert_eq!(keeper.drawn.len(), case.seeds.len());
-        let latents: Vec<_> = keeper.drawn.iter().map(|drawn| &drawn.latents).collect();
-        common::compare(
-            &format!("{name}: latents"),
-            &Tensor::cat(&latents, 0),
-            &tensors[&format!("{name}.latents")],
-            LATENTS_TOLERANCE,
-        );
-        let image = &tensors[&format!("{name}.image")];
-        for drawn in &keeper.drawn {
-            let want = Vec::<u8>::try_from(image.get(drawn.index as i64).flatten(0, -1)).unwrap();
-            assert_eq!(want.len(), drawn.pixels.rgb.len());
-            for (at, (got, want)) in drawn.pixels.rgb.iter().zip(&want).enumerate() {
-                let apart = got.abs_diff(*want);
-                assert!(
-                    apart <= 1,
-                    "{name}: value {at} is {got}, diffusers has {want}"
-                );
-            }
+    common::both_ways(|| {
+        for (name, case) in &cases {
+            let drawn = draw(&mut model, &case.request()).drawn;
+            assert_eq!(drawn.len(), case.seeds.len());
+            let latents: Vec<_> = drawn.iter().map(|drawn| &drawn.latents).collect();
+            common::compare(
+                &format!("{name}: latents"),
+                &Tensor::cat(&latents, 0),
+                &tensors[&format!("{name}.latents")],
+                DRAWING,
+            );
+            check_pictures(name, &drawn, &tensors[&format!("{name}.image")]);
+        }
+    });
+}
+
+/// Each value at most one step of a byte away.
+fn check_pictures(name: &str, drawn: &[Drawn], image: &Tensor) {
+    for drawn in drawn {
+        let want = Vec::<u8>::try_from(image.get(drawn.index as i64).flatten(0, -1)).unwrap();
+        assert_eq!(want.len(), drawn.pixels.rgb.len());
+        for (at, (got, want)) in drawn.pixels.rgb.iter().zip(&want).enumerate() {
+            let apart = got.abs_diff(*want);
+            assert!(
+                apart <= 1,
+                "{name}: value {at} is {got}, diffusers has {want}"
+            );
         }
     }
 }
@@ -134,7 +137,7 @@ fn a_picture_does_not_depend_on_the_batch_it_is_drawn_in() {
                 &format!("{sampler:?}: picture {index}"),
                 &in_batch.latents,
                 &alone.drawn[0].latents,
-                LATENTS_TOLERANCE,
+                DRAWING,
             );
         }
     }
@@ -179,7 +182,7 @@ fn a_picture_of_another_program_s_noise_is_drawn_again_from_its_settings() {
             };
             let again = draw(&mut model, &again).drawn.remove(0).latents;
             let name = format!("{mode:?}: picture {}", drawn.index);
-            common::compare(&name, &again, &drawn.latents, LATENTS_TOLERANCE);
+            common::compare(&name, &again, &drawn.latents, DRAWING);
             // None is another.
             for other in &all {
                 let apart = (&again - other).abs().max().double_value(&[]);

@@ -17,16 +17,13 @@ mod drawing;
 
 use std::collections::{BTreeMap, HashMap};
 
+use common::{DRAWING, NETWORK};
 use drawing::{draw, root, starter};
-use easel::pipeline::GenerationPlan;
+use easel::families::StableDiffusion;
+use easel::pipeline::{Exactly, GenerationPlan};
 use easel::request::{EMPHASES, Emphasis, GenerationRequest, PictureFormat, SamplerId};
 use serde::Deserialize;
 use tch::Tensor;
-
-/// Layers sum in another order; weights multiply that.
-const STATES_TOLERANCE: f64 = 1e-5;
-/// Steps add up f32 rounding, guidance multiplies it.
-const LATENTS_TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Case {
@@ -75,12 +72,34 @@ fn words_weigh_what_they_weigh_elsewhere() {
     assert_eq!(prompts.len(), EMPHASES.len());
     let mut model = starter();
     let _no_grad = tch::no_grad_guard();
-    for (way, prompt) in &prompts {
-        let emphasis: Emphasis = serde_json::from_value(serde_json::json!(way)).unwrap();
-        let encoded = model.encode(prompt, emphasis, 1).unwrap();
-        let want = &tensors[&format!("{way}.states")];
-        common::compare(way, &encoded.states, want, STATES_TOLERANCE);
-    }
+    common::both_ways(|| {
+        for (way, prompt) in &prompts {
+            let emphasis: Emphasis = serde_json::from_value(serde_json::json!(way)).unwrap();
+            let encoded = model.encode(prompt, emphasis, 1).unwrap();
+            let want = &tensors[&format!("{way}.states")];
+            common::compare(way, &encoded.states, want, NETWORK);
+        }
+    });
+}
+
+/// Encodings are kept for the next drawing: each arithmetic has its own.
+#[test]
+fn what_was_encoded_fast_is_not_taken_where_libtorchs_numbers_are_wanted() {
+    let _no_grad = tch::no_grad_guard();
+    let states = |model: &mut StableDiffusion| {
+        let encoded = model.encode("a red star", Emphasis::default(), 1);
+        encoded.unwrap().states
+    };
+    let mut model = starter();
+    let fast = states(&mut model);
+    let exact = {
+        let _exactly = Exactly::when(true);
+        let exact = states(&mut model);
+        assert!(exact.equal(&states(&mut starter())));
+        exact
+    };
+    assert!(!exact.equal(&fast));
+    assert!(states(&mut model).equal(&fast));
 }
 
 #[test]
@@ -89,11 +108,13 @@ fn texts_are_blended_and_joined_as_compel_does() {
     assert_eq!(prompts.len(), 5);
     let mut model = starter();
     let _no_grad = tch::no_grad_guard();
-    for (number, prompt) in prompts.iter().enumerate() {
-        let encoded = model.encode(prompt, Emphasis::Compel, 1).unwrap();
-        let want = &tensors[&format!("mixed.{number}.states")];
-        common::compare(prompt, &encoded.states, want, STATES_TOLERANCE);
-    }
+    common::both_ways(|| {
+        for (number, prompt) in prompts.iter().enumerate() {
+            let encoded = model.encode(prompt, Emphasis::Compel, 1).unwrap();
+            let want = &tensors[&format!("mixed.{number}.states")];
+            common::compare(prompt, &encoded.states, want, NETWORK);
+        }
+    });
 }
 
 #[test]
@@ -101,11 +122,13 @@ fn prompts_that_change_or_are_several_draw_what_they_draw_elsewhere() {
     let (cases, tensors) = reference::<BTreeMap<String, Case>>("cases");
     assert!(cases.len() >= 9);
     let mut model = starter();
-    for (name, case) in &cases {
-        let latents = draw(&mut model, &case.request()).drawn.remove(0).latents;
-        let want = &tensors[&format!("{name}.latents")];
-        common::compare(name, &latents, want, LATENTS_TOLERANCE);
-    }
+    common::both_ways(|| {
+        for (name, case) in &cases {
+            let latents = draw(&mut model, &case.request()).drawn.remove(0).latents;
+            let want = &tensors[&format!("{name}.latents")];
+            common::compare(name, &latents, want, DRAWING);
+        }
+    });
 }
 
 /// Each picture of a job has its own prompt, which draws the same picture alone and in any company.
@@ -136,7 +159,7 @@ fn a_drawn_prompt_draws_the_same_picture_again() {
             ..request.clone()
         };
         let alone = draw(&mut model, &alone).drawn.remove(0).latents;
-        common::compare("alone", &drawn.latents, &alone, LATENTS_TOLERANCE);
+        common::compare("alone", &drawn.latents, &alone, DRAWING);
     }
     assert!(seen.len() > 1, "every seed chose the same: {seen:?}");
 }
@@ -168,6 +191,6 @@ fn no_picture_depends_on_the_length_of_its_neighbours_prompts() {
             ..request.clone()
         };
         let alone = draw(&mut model, &alone).drawn.remove(0).latents;
-        common::compare("alone", &drawn.latents, &alone, LATENTS_TOLERANCE);
+        common::compare("alone", &drawn.latents, &alone, DRAWING);
     }
 }

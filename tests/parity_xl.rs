@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Reference, compare, data};
+use common::{DRAWING, NETWORK, Reference, both_ways, compare, data};
 use drawing::{draw, root};
 use easel::families::{Family, Lora, ModelFiles, Part, StableDiffusion};
-use easel::models::layers::embed_guidance_scale;
+use easel::models::layers::{Exactly, embed_guidance_scale};
 use easel::models::unet::{Added, Conditioning};
 use easel::pipeline::GenerationPlan;
 use easel::request::{
@@ -32,11 +32,6 @@ use easel::request::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
-
-/// Of the largest value: f32 rounding of sums in another order.
-const TOLERANCE: f64 = 1e-5;
-/// Twenty steps with guidance.
-const LATENTS_TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
 struct Case {
@@ -166,18 +161,30 @@ fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableD
     }
     let mut model = loaded(files);
     let _no_grad = tch::no_grad_guard();
-    let usual = Emphasis::default();
     let half = "(\"a cat\").blend(0.5, no_normalize)";
     let half = model.encode(half, Emphasis::Compel, 1).unwrap();
     assert!(half.pooled.is_some(), "one text of a share of its own");
+    check_networks(case, reference, &mut model);
+    model
+}
+
+/// By libtorch's arithmetic too: once a model, however its files lie.
+fn check_exactly(case: &Case, reference: &Reference, model: &mut StableDiffusion) {
+    let _no_grad = tch::no_grad_guard();
+    let _exactly = Exactly::when(true);
+    check_networks(case, reference, model);
+}
+
+fn check_networks(case: &Case, reference: &Reference, model: &mut StableDiffusion) {
+    let usual = Emphasis::default();
     let prompt = model.encode(&case.prompt, usual, 1).unwrap();
     let negative = model.encode_negative(&case.negative_prompt, usual, 1);
     let negative = negative.unwrap();
-    compare("states", &prompt.states, reference.get("prompt"), TOLERANCE);
+    compare("states", &prompt.states, reference.get("prompt"), NETWORK);
     let pooled = prompt.pooled.unwrap();
-    compare("pooled", &pooled, reference.get("pooled"), TOLERANCE);
+    compare("pooled", &pooled, reference.get("pooled"), NETWORK);
     if let Some(expected) = reference.find("negative_pooled") {
-        compare("negative", &negative.pooled.unwrap(), expected, TOLERANCE);
+        compare("negative", &negative.pooled.unwrap(), expected, NETWORK);
     }
     let conditioning = Conditioning {
         encoder_hidden_states: &prompt.states,
@@ -191,15 +198,9 @@ fn check_base(case: &Case, reference: &Reference, files: &ModelFiles) -> StableD
     let output = model
         .unet
         .forward(reference.get("sample"), 481.0, conditioning);
-    compare(
-        "output",
-        &output.unwrap(),
-        reference.get("output"),
-        TOLERANCE,
-    );
-    let got = latents(&mut model, &case.request());
-    compare("latents", &got, reference.get("latents"), LATENTS_TOLERANCE);
-    model
+    compare("output", &output.unwrap(), reference.get("output"), NETWORK);
+    let got = latents(model, &case.request());
+    compare("latents", &got, reference.get("latents"), DRAWING);
 }
 
 #[test]
@@ -236,6 +237,7 @@ fn a_checkpoint_of_sdxl_draws_what_diffusers_draws() {
         assert_eq!(weights.unused(), Vec::<String>::new(), "{part:?}");
     }
     let mut model = check_base(&case, &reference, &files);
+    check_exactly(&case, &reference, &mut model);
     // Sides of the latents are known from the family, not from the file.
     let defaults = &model.card.defaults;
     assert_eq!((defaults.width_px, defaults.height_px), (1024, 1024));
@@ -247,17 +249,11 @@ fn a_checkpoint_of_sdxl_draws_what_diffusers_draws() {
         negative_prompt: String::new(),
         ..case.request()
     };
-    let got = latents(&mut model, &no_negative);
-    let expected = reference.get("latents_no_negative");
-    compare("no negative", &got, expected, LATENTS_TOLERANCE);
     // diffusers counts the layers that are skipped beyond the one that it never listens to.
     let skip = GenerationRequest {
         clip_skip: Some(3),
-        ..no_negative
+        ..no_negative.clone()
     };
-    let got = latents(&mut model, &skip);
-    let expected = reference.get("latents_clip_skip");
-    compare("clip skip", &got, expected, LATENTS_TOLERANCE);
     let sizes = GenerationRequest {
         hints: PictureHints {
             original_size: Some([300, 512]),
@@ -267,12 +263,19 @@ fn a_checkpoint_of_sdxl_draws_what_diffusers_draws() {
         },
         ..case.request()
     };
-    let got = latents(&mut model, &sizes);
-    let expected = reference.get("latents_sizes");
-    compare("sizes", &got, expected, LATENTS_TOLERANCE);
-    let image = model.decode(reference.get("latents")).unwrap();
-    let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
-    compare("image", &sparse, reference.get("image"), LATENTS_TOLERANCE);
+    both_ways(|| {
+        for (request, name) in [
+            (&no_negative, "latents_no_negative"),
+            (&skip, "latents_clip_skip"),
+            (&sizes, "latents_sizes"),
+        ] {
+            let got = latents(&mut model, request);
+            compare(name, &got, reference.get(name), DRAWING);
+        }
+        let image = model.decode(reference.get("latents")).unwrap();
+        let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
+        compare("image", &sparse, reference.get("image"), DRAWING);
+    });
 }
 
 #[test]
@@ -312,21 +315,25 @@ fn a_lora_and_an_embedding_for_sdxl_change_what_they_change_in_diffusers() {
     };
     let notes = model.set_loras(&[lora]).unwrap();
     assert_eq!(notes, Vec::<String>::new());
-    let got = latents(&mut model, &request);
-    let expected = reference.get("lora_latents");
-    compare("LoRA", &got, expected, LATENTS_TOLERANCE);
+    both_ways(|| {
+        let got = latents(&mut model, &request);
+        let expected = reference.get("lora_latents");
+        compare("LoRA", &got, expected, DRAWING);
+    });
     model.set_loras(&[]).unwrap();
     assert!(latents(&mut model, &request).equal(&without));
     model
         .set_embeddings(&[], &[data("xl/pair.safetensors")])
         .unwrap();
     let _no_grad = tch::no_grad_guard();
-    let prompt = model
-        .encode("a horse, pair of them", Emphasis::default(), 1)
-        .unwrap();
-    compare("pair", &prompt.states, reference.get("pair"), TOLERANCE);
-    let pooled = prompt.pooled.unwrap();
-    compare("pooled", &pooled, reference.get("pair_pooled"), TOLERANCE);
+    both_ways(|| {
+        let prompt = model
+            .encode("a horse, pair of them", Emphasis::default(), 1)
+            .unwrap();
+        compare("pair", &prompt.states, reference.get("pair"), NETWORK);
+        let pooled = prompt.pooled.unwrap();
+        compare("pooled", &pooled, reference.get("pair_pooled"), NETWORK);
+    });
 }
 
 /// SDXL's own VAE overflows in f16; `sdxl-vae-fp16-fix` does not, and its config says so.
@@ -366,7 +373,8 @@ fn segminds_smaller_unets_draw_what_diffusers_draws_from_either_layout() {
     let (case, reference) = Case::read("segmind");
     let folder = tempfile::tempdir().unwrap();
     let files = ModelFiles::open(&case.write(folder.path())).unwrap();
-    check_base(&case, &reference, &files);
+    let mut model = check_base(&case, &reference, &files);
+    check_exactly(&case, &reference, &mut model);
     let own = folder.path().join("model");
     let index = json!({"_class_name": "StableDiffusionXLPipeline"});
     write_folder(&files, &case, &index, &own);
@@ -404,7 +412,7 @@ fn a_refiner_is_known_by_its_keys_and_draws_alone() {
         latents(&mut single, &request),
         latents(&mut loaded(&folder_files), &request),
     );
-    compare("folder", &same, &got, TOLERANCE);
+    compare("folder", &same, &got, NETWORK);
 }
 
 /// The base draws down to a noise level, the refiner from there on, as two pipelines of diffusers do
@@ -435,9 +443,16 @@ fn a_refiner_goes_on_where_the_base_stops() {
     };
     for (name, sampler) in [("euler", SamplerId::Euler), ("ddim", SamplerId::Ddim)] {
         for (what, hints) in [("refined", usual), ("scores", scores)] {
-            let got = latents(&mut model, &request(case.switch, sampler, hints));
             let name = format!("{name}_{what}");
-            compare(&name, &got, reference.get(&name), LATENTS_TOLERANCE);
+            let mut check = || {
+                let got = latents(&mut model, &request(case.switch, sampler, hints));
+                compare(&name, &got, reference.get(&name), DRAWING);
+            };
+            // Scores are numbers that both arithmetics are told alike.
+            match what {
+                "refined" => both_ways(check),
+                _ => check(),
+            }
         }
     }
     let resolve = |request: &GenerationRequest, model: &StableDiffusion| {
@@ -484,14 +499,16 @@ fn a_refiner_reads_the_embeddings_that_a_prompt_names() {
     model.set_embeddings(&[], &pair).unwrap();
     let _no_grad = tch::no_grad_guard();
     let refiner = model.refiner.as_mut().unwrap();
-    let prompt = refiner
-        .encode("a horse, pair of them", Emphasis::default(), 1)
-        .unwrap();
-    let states = reference.get("refiner_pair");
-    compare("states", &prompt.states, states, TOLERANCE);
-    let pooled = prompt.pooled.unwrap();
-    let expected = reference.get("refiner_pair_pooled");
-    compare("pooled", &pooled, expected, TOLERANCE);
+    both_ways(|| {
+        let prompt = refiner
+            .encode("a horse, pair of them", Emphasis::default(), 1)
+            .unwrap();
+        let states = reference.get("refiner_pair");
+        compare("states", &prompt.states, states, NETWORK);
+        let pooled = prompt.pooled.unwrap();
+        let expected = reference.get("refiner_pair_pooled");
+        compare("pooled", &pooled, expected, NETWORK);
+    });
 }
 
 /// The whole program, from files to the picture, and from the picture to the same again.
@@ -532,9 +549,18 @@ fn the_command_line_hands_over_to_a_refiner_and_its_picture_names_it() {
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let expected = reference.get("euler_refined");
-    compare("refined", &run(&words), expected, LATENTS_TOLERANCE);
+    let fast = run(&words);
+    compare("refined", &fast, expected, DRAWING);
     let again = run(&["--settings-from=refined.png", "--output=again.png"]);
-    compare("again", &again, expected, LATENTS_TOLERANCE);
+    compare("again", &again, expected, DRAWING);
+    let exact = run(&[
+        "--settings-from=refined.png",
+        "--exact",
+        "--output=exact.png",
+    ]);
+    let _exactly = Exactly::when(true);
+    compare("refined", &exact, expected, DRAWING);
+    assert!(!exact.equal(&fast));
 }
 
 /// The tiny checkpoint of Stable Diffusion 1 of `tests/reference/checkpoints.py`, its tensors changed.
@@ -571,7 +597,7 @@ fn a_vae_that_overflows_in_half_precision_goes_on_in_f32() {
             "decoded",
             &half.decode(&latents).unwrap(),
             &expected,
-            TOLERANCE,
+            NETWORK,
         );
         assert!(half.decoder.note_of_overflow().unwrap().contains("f32"));
     }
@@ -585,9 +611,12 @@ fn sdxls_vae_never_computes_in_f16() {
     let folder = tempfile::tempdir().unwrap();
     let files = ModelFiles::open(&case.write(folder.path())).unwrap();
     let model = StableDiffusion::load(&files, false, Device::Cpu, Kind::Half, &mut |_| ());
-    let image = tch::no_grad(|| model.unwrap().decode(reference.get("latents"))).unwrap();
-    let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
-    compare("image", &sparse, reference.get("image"), LATENTS_TOLERANCE);
+    let model = model.unwrap();
+    both_ways(|| {
+        let image = tch::no_grad(|| model.decode(reference.get("latents"))).unwrap();
+        let sparse = image.slice(2, None, None, 4).slice(3, None, None, 4);
+        compare("image", &sparse, reference.get("image"), DRAWING);
+    });
 }
 
 /// A UNet that takes the guidance scale draws without a negative prompt.
@@ -595,7 +624,7 @@ fn sdxls_vae_never_computes_in_f16() {
 fn lcm_is_told_the_guidance_scale() {
     let reference = Reference::read(&data("xl/lcm.safetensors"));
     let embedded = embed_guidance_scale(8.5, 256, Device::Cpu).unwrap();
-    compare("w", &embedded, reference.get("w"), TOLERANCE);
+    compare("w", &embedded, reference.get("w"), NETWORK);
     let text = std::fs::read(data("checkpoints/sd1.json")).unwrap();
     let like: Value = serde_json::from_slice(&text).unwrap();
     let stored = serde_json::from_value(like["stored"].clone()).unwrap();
@@ -690,8 +719,10 @@ fn check_lcm(files: &ModelFiles, case: &Case, reference: &Reference) {
             guidance_scale: Some(guidance),
             ..case.request()
         };
-        let got = latents(&mut model, &request);
-        compare(expected, &got, reference.get(expected), LATENTS_TOLERANCE);
+        both_ways(|| {
+            let got = latents(&mut model, &request);
+            compare(expected, &got, reference.get(expected), DRAWING);
+        });
     }
 }
 
@@ -719,15 +750,17 @@ fn a_file_that_is_marked_for_pure_noise_draws_what_diffusers_draws_with_such_a_s
     };
     let reference = Reference::read(&data("xl/zero_snr.safetensors"));
     let expected = reference.get("latents");
-    let got = latents(&mut model, &request);
-    compare("latents", &got, expected, LATENTS_TOLERANCE);
+    both_ways(|| {
+        let got = latents(&mut model, &request);
+        compare("latents", &got, expected, DRAWING);
+    });
     // A1111's choice for a sampler would not begin at pure noise.
     let automatic = GenerationRequest {
         schedule: Some(ScheduleId::Automatic),
         ..request
     };
     let got = latents(&mut model, &automatic);
-    compare("automatic", &got, expected, LATENTS_TOLERANCE);
+    compare("automatic", &got, expected, DRAWING);
 }
 
 #[test]

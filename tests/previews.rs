@@ -16,14 +16,11 @@ mod drawing;
 
 use std::path::{Path, PathBuf};
 
-use common::{Reference, compare, data};
+use common::{NETWORK, Reference, both_ways, compare, data};
 use drawing::{draw, root};
 use easel::families::{ModelFiles, PreviewBy, StableDiffusion, vae_class};
 use easel::request::GenerationRequest;
 use tch::{Device, Kind, Tensor};
-
-/// As a module's (`parity_models.rs`).
-const TOLERANCE: f64 = 1e-5;
 
 fn tiny() -> PathBuf {
     data("models/vae_tiny")
@@ -68,7 +65,7 @@ fn it_stands_in_for_a_model_s_vae_whatever_its_files_are_like() {
         );
         let mut model = load(&files);
         assert_eq!(model.notes, Vec::<String>::new());
-        compare(&name, &model.decode(&latents).unwrap(), &picture, TOLERANCE);
+        both_ways(|| compare(&name, &model.decode(&latents).unwrap(), &picture, NETWORK));
         assert_eq!(model.decoder.preview_by(), PreviewBy::Vae);
         let request = GenerationRequest {
             prompt: "a star".to_owned(),
@@ -151,8 +148,10 @@ fn previews_use_it_where_it_is_found() {
     std::fs::copy(tiny().join("taesd_decoder.pth"), &file).unwrap();
     model.decoder.set_preview_vae(Some(file));
     assert_eq!(model.decoder.preview_by(), PreviewBy::TinyVae);
-    let seen = model.decoder.preview(&latents).unwrap();
-    compare("taesd", &seen, &picture, TOLERANCE);
+    both_ways(|| {
+        let seen = model.decoder.preview(&latents).unwrap();
+        compare("taesd", &seen, &picture, NETWORK);
+    });
     // The finished picture is the model's own.
     compare("decoded", &model.decode(&latents).unwrap(), &own, 0.0);
 

@@ -6,7 +6,8 @@
 //! ends in two minutes on two cores; `EASEL_REAL_SIDE=64` takes pictures of 512 x 512.
 //!
 //! The difference is that of rounding: Winograd's tiles (3e-6 a convolution), and sums in another order.
-//! Measured: 2.7e-6 in the UNet, 3.5e-6 in the latents, no value of the picture 1/255 away.
+//! Measured: 2.7e-6 in the UNet, 3.5e-6 in the latents, no value of the picture 1/255 away; at 512 x 512
+//! 6.8e-6 and 9.6e-6, and again no value.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
