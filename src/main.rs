@@ -3,6 +3,7 @@
 use std::process::Command as Process;
 
 use easel::cli::{self, Command};
+use easel::worker::Priority;
 use easel::{app, settings};
 
 /// What libraries read before `main` begins: a variable, and the variable of the standard that says the
@@ -36,7 +37,8 @@ fn main() {
 }
 
 fn open_window(verbose: bool) -> u8 {
-    match app::run(cli::start_worker, settings::default_path()) {
+    let start = |wake| cli::start_worker(wake, Priority::BelowWindow);
+    match app::run(start, settings::default_path()) {
         Ok(()) => cli::DONE,
         Err(error) => cli::report_error(&error, verbose),
     }

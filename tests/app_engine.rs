@@ -14,7 +14,7 @@ use easel::app::App;
 use easel::app::state::{JobStatus, State, View};
 use easel::request::Upscale;
 use easel::settings::Settings;
-use easel::worker::{WorkerConfig, start};
+use easel::worker::{Priority, WorkerConfig, start};
 use egui::accesskit::Role;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -42,6 +42,7 @@ impl Window {
         let worker = start(WorkerConfig {
             weights: Path::new(env!("CARGO_MANIFEST_DIR")).join("weights"),
             cache: None,
+            priority: Priority::BelowWindow,
             wake: Box::new(move || {
                 // A wake that waits already is enough.
                 let _ = wake.try_send(());

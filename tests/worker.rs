@@ -19,7 +19,7 @@ use easel::request::{
     SaveTarget, Stage, Upscale,
 };
 use easel::worker::message::{Command, Event, FileCommand, Job, JobId, ModelChoice, Picture};
-use easel::worker::{Handle, WorkerConfig, start};
+use easel::worker::{Handle, Priority, WorkerConfig, start};
 use pictures_of_others::png_texts;
 
 #[path = "common/pictures.rs"]
@@ -36,6 +36,7 @@ fn worker() -> Handle {
     start(WorkerConfig {
         weights: weights(),
         cache: None,
+        priority: Priority::Usual,
         wake: Box::new(|| ()),
     })
     .unwrap()
@@ -47,6 +48,7 @@ fn halting_worker() -> (Handle, crossbeam_channel::Sender<()>) {
     let worker = start(WorkerConfig {
         weights: weights(),
         cache: None,
+        priority: Priority::Usual,
         wake: Box::new(move || {
             let _ = wait.recv();
         }),
@@ -673,6 +675,7 @@ fn a_model_that_comes_later_is_told_of_and_hashed_in_the_background() {
     let worker = start(WorkerConfig {
         weights: weights(),
         cache: Some(cache.path().to_path_buf()),
+        priority: Priority::Usual,
         wake: Box::new(|| ()),
     })
     .unwrap();

@@ -34,7 +34,7 @@ use crate::paths;
 use crate::request::GenerationRequest;
 use crate::settings::{self, Settings};
 use crate::worker::message::{Failure, Job, JobId, Preview, PreviewSlot};
-use crate::worker::{self, Handle, WorkerConfig};
+use crate::worker::{self, Handle, Priority, WorkerConfig};
 
 /// The exit code of what worked.
 pub const DONE: u8 = 0;
@@ -113,7 +113,7 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
         Command::Info(arguments) => info(&arguments.image, arguments.json, to)?,
         Command::Inspect(arguments) => inspect(&arguments, to)?,
         Command::Models(arguments) => {
-            let handle = start_worker(Box::new(|| {}))?;
+            let handle = start_worker(Box::new(|| {}), Priority::Usual)?;
             let folders = window_settings().model_folders;
             models(folders, arguments.folders, arguments.json, &handle, to)?;
         }
@@ -124,18 +124,19 @@ fn dispatch(command: Command, to: &mut Streams<'_>) -> Result<Outcome> {
 /// Starts the worker with the weights that come with Easel. `wake` is called after every event.
 ///
 /// Errors: where there are no weights, or the system gives no thread.
-pub fn start_worker(wake: Box<dyn Fn() + Send + Sync>) -> Result<Handle> {
+pub fn start_worker(wake: Box<dyn Fn() + Send + Sync>, priority: Priority) -> Result<Handle> {
     let weights = paths::weights()?;
     worker::start(WorkerConfig {
         weights,
         cache: paths::cache(),
+        priority,
         wake,
     })
 }
 
 fn generate_with_worker(arguments: &Generate, to: &mut Streams<'_>) -> Result<Outcome> {
     let (wake, slot, previews) = preview_queue();
-    let handle = start_worker(wake)?;
+    let handle = start_worker(wake, Priority::Usual)?;
     // Set once, here: nobody else has it.
     let _ = slot.set(handle.previews().clone());
     let mut reporter = reporter(arguments, std::io::stderr().is_terminal());

@@ -240,6 +240,7 @@ fn show_in_folder(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::Priority;
     use crate::worker::library::stand_in::file_of;
 
     #[test]
@@ -250,6 +251,7 @@ mod tests {
         let config = WorkerConfig {
             weights: folder.path().to_path_buf(),
             cache: None,
+            priority: Priority::Usual,
             wake: Box::new(|| ()),
         };
         let (searches, _) = crossbeam_channel::bounded(1);

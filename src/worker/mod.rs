@@ -18,6 +18,7 @@ mod lookup;
 pub mod message;
 mod model_hash;
 mod pace;
+mod priority;
 mod queue;
 mod token_counter;
 mod watch;
@@ -34,6 +35,7 @@ pub use convert::{Conversion, Converted, convert};
 pub use handle::{Cancelled, Ends, Handle, channel};
 pub use inspect::{Inspected, convolutions, inspect};
 pub use lookup::look_up;
+pub use priority::Priority;
 
 use crate::error::{Error, Result};
 use crate::output;
@@ -53,6 +55,8 @@ pub struct WorkerConfig {
     pub weights: PathBuf,
     /// Where the hashes of models are kept; `None`: none is computed ahead.
     pub cache: Option<PathBuf>,
+    /// Of the thread that draws.
+    pub priority: Priority,
     /// Called after every event and preview, from the worker's threads: ask for a repaint here.
     pub wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -86,7 +90,9 @@ pub fn start(config: WorkerConfig) -> Result<Handle> {
             &library_ends,
         );
     })?;
+    let priority = config.priority;
     spawn("easel-engine", move || {
+        priority.take();
         engine::Engine::new(config, ends, hashes).run();
     })?;
     Ok(handle)

@@ -59,6 +59,7 @@ mod tests {
     use super::*;
     use crate::prompt::embeddings::EmbeddingNames;
     use crate::request::Emphasis;
+    use crate::worker::Priority;
 
     #[test]
     fn an_embedding_counts_as_its_vectors_where_the_model_takes_it() {
@@ -77,6 +78,7 @@ mod tests {
         let config = WorkerConfig {
             weights: Path::new(env!("CARGO_MANIFEST_DIR")).join("weights"),
             cache: None,
+            priority: Priority::Usual,
             wake: Box::new(|| ()),
         };
         let mut counter = TokenCounter::default();
