@@ -6,7 +6,8 @@
 #
 #     benches/compare.sh [ROUNDS [PART...]]
 #
-# Parts: load picture start unet-512 unet-768 unet-xl vae-512 vae-1024; all where none is named.
+# Parts: load picture picture-1 start smooth attention unet-512 unet-512-1 unet-768 unet-xl vae-512 vae-1024; all where none is
+# named. Those that end in -1 are done with one thread.
 #
 # The Python with diffusers is the one that makes the tests' references (EASEL_ORACLE names another).
 # OpenVINO takes part where EASEL_OPENVINO names a folder with it for that Python
@@ -16,7 +17,7 @@ set -eu
 cd "$(dirname "$0")/.."
 rounds=${1:-1}
 [ $# -eq 0 ] || shift
-parts=${*:-load picture start unet-512 unet-768 vae-512 vae-1024 unet-xl}
+parts=${*:-load attention smooth picture picture-1 start unet-512 unet-512-1 unet-768 vae-512 vae-1024 unet-xl}
 python=$(cargo xtask oracle)
 # The peer looks for the first under this name.
 sd15=${TMPDIR:-/tmp}/easel-bench-sd15
@@ -34,12 +35,13 @@ cargo build --release --package easel
 cargo bench --quiet --no-run --bench peer
 # Easel's program sets this for itself (src/main.rs).
 memory=glibc.malloc.hugetlb=1
+# Both sides take their number of threads from libtorch's variable.
 peer() {
-    GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=$memory \
+    GOMP_SPINCOUNT=10000 GLIBC_TUNABLES=$memory ${one:+env OMP_NUM_THREADS=1} \
         timeout 900 cargo bench --quiet --bench peer -- "$@" | grep '^{'
 }
 theirs() {
-    PYTHONPATH=${EASEL_OPENVINO:-} TORCHINDUCTOR_CACHE_DIR=$sd15/inductor \
+    PYTHONPATH=${EASEL_OPENVINO:-} TORCHINDUCTOR_CACHE_DIR=$sd15/inductor ${one:+env OMP_NUM_THREADS=1} \
         timeout 900 "$python" benches/diffusers_peer.py "$@" 2>/dev/null | grep '^{'
 }
 # A side that fails, or takes a quarter of an hour, has no cell; the others go on.
@@ -57,11 +59,15 @@ warm() { cat "$1"/*/*.safetensors >/dev/null; }
 
 model sd15 f32 "$sd15"
 round=1
+failed=
 while [ "$round" -le "$rounds" ]; do
     for work in $parts; do
-        network=${work%-*}
-        side=${work#*-}
-        case $work in
+        part=${work%-1}
+        one=
+        [ "$part" = "$work" ] || one=1
+        network=${part%-*}
+        side=${part#*-}
+        case $part in
         load)
             model sdxl f16 "$sdxl"
             for which in sd15 sdxl; do
@@ -76,9 +82,13 @@ while [ "$round" -le "$rounds" ]; do
             ;;
         picture | start)
             for _ in 1 2 3; do
-                note easel "$work" peer "$work"
-                note diffusers "$work" theirs "$work" weights/starter 20
+                note easel "$work" peer "$part"
+                note diffusers "$work" theirs "$part" weights/starter 20
             done
+            ;;
+        attention | smooth)
+            note easel "$work" peer "$part"
+            [ -n "$found" ] || failed="$failed $work"
             ;;
         unet-xl)
             model sdxl f16 "$sdxl"
@@ -86,13 +96,13 @@ while [ "$round" -le "$rounds" ]; do
             note diffusers "$work" theirs unet_xl "$sdxl/unet"
             ;;
         *)
-            note easel "$work" peer "$work"
+            note easel "$work" peer "$part"
             note diffusers "$work" theirs "$network" "$sd15/$network" "$side"
-            [ "$side" -gt 512 ] || note exact "$work" peer "$work" exact
-            if [ -n "${EASEL_OPENVINO:-}" ]; then
+            [ "$side" -gt 512 ] || note exact "$work" peer "$part" exact
+            if [ -n "${EASEL_OPENVINO:-}" ] && [ -z "$one" ]; then
                 note openvino "$work" theirs "$network" "$sd15/$network" "$side" openvino
             fi
-            if [ -n "${EASEL_COMPILE:-}" ] && [ "$round" -eq 1 ] && [ "$side" -eq 512 ]; then
+            if [ -n "${EASEL_COMPILE:-}" ] && [ "$round$side$one" = 1512 ]; then
                 note compiled "$work" theirs "$network" "$sd15/$network" "$side" compile
             fi
             ;;
@@ -101,3 +111,5 @@ while [ "$round" -le "$rounds" ]; do
     round=$((round + 1))
 done
 "$python" benches/table.py "$lines" benches/README.md
+# Nothing to set beside: attention that is not what it should be, a window that shows nothing.
+[ -z "$failed" ] || { echo "failed:$failed" >&2 && exit 1; }

@@ -1,4 +1,4 @@
-"""diffusers' and OpenVINO's side of benches/compare.sh: the same work as benches/peer.rs, one JSON line a run.
+"""diffusers' and OpenVINO's side of benches/compare.sh: the same work as benches/peer, one JSON line a run.
 
 `mean` of the result shows that both did the same work; `peak_mb` is the process's largest memory.
 

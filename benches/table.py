@@ -13,8 +13,10 @@ import sys
 
 WORK = {
     "picture": "a picture of the starter: 64 x 64, 20 steps DPM++ 2M, guidance, f32",
+    "picture-1": "the same with one thread",
     "unet-512": "one UNet call of Stable Diffusion 1.5's size: 512 x 512, both halves of guidance, f32",
-    "unet-768": "the same at 768 x 768",
+    "unet-512-1": "the same with one thread",
+    "unet-768": "the same at 768 x 768, all threads",
     "unet-xl": "one UNet call of SDXL's size: 1024 x 1024, both halves of guidance, f16 files computed in f32",
     "vae-512": "decoding 512 x 512 with a VAE of Stable Diffusion 1.5's size, f32",
     "vae-1024": "the same at 1024 x 1024",
@@ -33,6 +35,9 @@ LOADING = {
     "peak_mb": ("largest memory until the end of that call", "%d MB"),
     "anonymous_mb": ("of it not mapped from files, at the end of that call", "%d MB"),
 }
+# GFLOP/s of attention, and milliseconds from a key to its letter on the screen.
+WAYS = {"easel": "Easel's kernel", "exact": "libtorch's, as `--exact` calls it", "plain": "plain operators, all scores in memory"}
+SMOOTH = {"idle": "nothing is drawn", "drawing": "all cores draw"}
 SIDES = {
     "easel": "Easel",
     "exact": "Easel `--exact`",
@@ -90,6 +95,22 @@ def loading(runs):
     return rows
 
 
+def attention(runs):
+    rows = ["| attention of Stable Diffusion 1.5's UNet, two pictures, GFLOP/s | " + " | ".join(WAYS.values()) + " |", "|-|-|-|-|"]
+    for shape in runs[0]:
+        speeds = [statistics.median(run[shape][way] for run in runs) for way in WAYS]
+        rows.append("| %s | %s |" % (shape, " | ".join("%.0f" % speed for speed in speeds)))
+    return rows
+
+
+def smooth(runs):
+    rows = ["| from a key to its letter on the screen | median | 95 of 100 within | 99 of 100 within |", "|-|-|-|-|"]
+    for when, words in SMOOTH.items():
+        times = [statistics.median(run[when][share] for run in runs) for share in ("median", "p95", "p99")]
+        rows.append("| %s | %s |" % (words, " | ".join("%.0f ms" % time for time in times)))
+    return rows
+
+
 def main():
     runs = {}
     for line in open(sys.argv[1]):
@@ -98,6 +119,9 @@ def main():
     rows = speed(runs) if any(work in runs for work in WORK) else []
     if any(work in runs for work in MODELS):
         rows += [""] + loading(runs)
+    for work, table in (("attention", attention), ("smooth", smooth)):
+        if work in runs:
+            rows += [""] + table(runs[work]["easel"])
     where = "%s, %s, %s" % (processor(), platform.system(), datetime.date.today())
     rows += ["", "Measured on %s; medians, the sides in turns." % where]
     text = open(sys.argv[2]).read()

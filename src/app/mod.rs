@@ -429,7 +429,7 @@ fn drop_hint_ui(ui: &Ui) {
 impl eframe::App for App {
     fn logic(&mut self, ctx: &Context, _frame: &mut eframe::Frame) {
         self.take_reports(ctx);
-        // The first frame is on the screen when the second begins; `benches/peer.rs` waits for this.
+        // The first frame is on the screen when the second begins; `benches/peer/window.rs` waits for this.
         match ctx.cumulative_frame_nr() {
             0 => ctx.request_repaint(),
             1 => log::info!("the window is usable"),

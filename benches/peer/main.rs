@@ -2,19 +2,23 @@
 //! seconds, the largest memory and a mean that shows that both sides did the same work.
 //!
 //! ```text
-//! peer picture | unet-512 | unet-768 | vae-512 | vae-1024 | start    [exact]
+//! peer picture | unet-512 | unet-768 | vae-512 | vae-1024    [exact]
 //! peer load FOLDER | unet-xl FOLDER
+//! peer attention | start | smooth
 //! ```
 //!
 //! `exact` computes by libtorch's operators alone, as `easel generate --exact` does.
 
+mod attention;
+#[path = "../common/mod.rs"]
 mod common;
+mod screen;
+mod window;
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use easel::error::{Error, Result};
@@ -37,7 +41,9 @@ fn main() -> ExitCode {
         Some("unet-768") => unet(768),
         Some("vae-512") => vae(512),
         Some("vae-1024") => vae(1024),
-        Some("start") => start(),
+        Some("attention") => attention::attention_speeds(),
+        Some("start") => window::start(),
+        Some("smooth") => window::smooth(),
         Some(work @ ("load" | "unet-xl")) => match words.get(1).map(Path::new) {
             Some(folder) if work == "load" => load(folder),
             Some(folder) => unet_xl(folder),
@@ -46,7 +52,8 @@ fn main() -> ExitCode {
         // `cargo bench` without a word runs every bench; this one is for compare.sh.
         None => return ExitCode::SUCCESS,
         Some(other) => Err(Error::Request(format!(
-            "picture, unet-512, unet-768, vae-512, vae-1024, unet-xl, load or start, not {other}"
+            "picture, unet-512, unet-768, unet-xl, vae-512, vae-1024, load, attention, start or smooth, \
+             not {other}"
         ))),
     };
     match result {
@@ -194,96 +201,6 @@ fn since_start() -> f64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let started = number(after_name.split_whitespace().nth(19)).unwrap_or_default() / TICKS;
     number(uptime.split_whitespace().next()).unwrap_or_default() - started
-}
-
-/// What the window logs when its first complete frame is on its way to the screen.
-const USABLE: &str = "the window is usable";
-
-/// The window's start on a screen in memory, with settings of its own: median of five.
-fn start() -> Result<()> {
-    let mut screen = Screen::start()?;
-    let mut times = Vec::new();
-    let mut peak = 0;
-    for _ in 0..6 {
-        let home = tempfile::tempdir().map_err(|error| Error::io("Making", "", error))?;
-        let begin = Instant::now();
-        let mut window = window(&screen.display, home.path())?;
-        let errors = window.stderr.take().map(BufReader::new);
-        let mut lines = errors
-            .into_iter()
-            .flat_map(BufRead::lines)
-            .map_while(std::io::Result::ok);
-        let is_usable = lines.any(|line| line.contains(USABLE));
-        times.push(begin.elapsed().as_secs_f64());
-        peak = peak_mb(&window.id().to_string()).max(peak);
-        stop(&mut window);
-        if !is_usable {
-            return Err(Error::Request(
-                "the window closed before it was usable".to_owned(),
-            ));
-        }
-    }
-    stop(&mut screen.server);
-    times.remove(0); // the first one reads the program from the disk
-    times.sort_by(f64::total_cmp);
-    report(times.get(2).copied().unwrap_or_default(), None, peak);
-    Ok(())
-}
-
-/// Starts the release program beside this bench with nothing remembered.
-fn window(display: &str, home: &Path) -> Result<Child> {
-    let target = std::env::current_exe().ok();
-    let folder = target.as_deref().and_then(|path| path.ancestors().nth(2));
-    let program = folder.map_or_else(|| PathBuf::from("easel"), |folder| folder.join("easel"));
-    let mut command = Command::new(&program);
-    command
-        .env("DISPLAY", display)
-        .env_remove("WAYLAND_DISPLAY");
-    command
-        .env("HOME", home)
-        .env("XDG_CONFIG_HOME", home)
-        .env("XDG_DATA_HOME", home);
-    command.env("RUST_LOG", "easel=info");
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
-    command
-        .spawn()
-        .map_err(|error| Error::io("Starting", &program, error))
-}
-
-/// An X server without a screen.
-struct Screen {
-    server: Child,
-    display: String,
-}
-
-impl Screen {
-    fn start() -> Result<Self> {
-        let failed = |error| Error::io("Starting", "Xvfb", error);
-        let mut command = Command::new("Xvfb");
-        command.args([
-            "-displayfd",
-            "1",
-            "-screen",
-            "0",
-            "1280x800x24",
-            "-nolisten",
-            "tcp",
-        ]);
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut server = command.spawn().map_err(failed)?;
-        let mut number = String::new();
-        if let Some(out) = server.stdout.take() {
-            BufReader::new(out).read_line(&mut number).map_err(failed)?;
-        }
-        let display = format!(":{}", number.trim());
-        Ok(Self { server, display })
-    }
-}
-
-/// Ends a program that this one started.
-fn stop(program: &mut Child) {
-    let _ = program.kill();
-    let _ = program.wait();
 }
 
 /// Large pictures take their time.
