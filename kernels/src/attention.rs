@@ -242,7 +242,7 @@ impl<'a> Head<'a> {
         for (block, first) in some.clone().step_by(BLOCK).enumerate() {
             let lines = self.lines(self.job.value, keys, first..some.end.min(first + BLOCK));
             let to = &mut values[block / blocks * dim * blocks + block % blocks..];
-            transpose::<V>(lines, dim, to, blocks);
+            transpose::<V, f32>(lines, dim, to, blocks);
         }
     }
 
@@ -257,7 +257,7 @@ impl<'a> Head<'a> {
             let first = queries.end.min(queries.start + place * BLOCK);
             let lines = self.lines(self.job.query, all, first..queries.end.min(first + BLOCK));
             let to = &mut turn.queries.as_flattened_mut()[place..];
-            transpose::<V>(lines, dim, to, WIDTH);
+            transpose::<V, f32>(lines, dim, to, WIDTH);
         }
         // Powers of two are the cheaper ones.
         let scale = V::splat(std::f32::consts::LOG2_E / (dim as f32).sqrt());

@@ -9,6 +9,7 @@ mod pack;
 mod product;
 mod shared;
 mod simd;
+mod stored;
 mod threads;
 mod winograd;
 
@@ -16,5 +17,6 @@ pub use attention::Attention;
 pub use matmul::{Bias, Finish, Matrix, Product};
 pub use norm::GroupNorm;
 pub use simd::Simd;
+pub use stored::Stored;
 pub use threads::Threads;
 pub use winograd::{Around, Convolution, Kernel, Shape, Tile, Transformed};

@@ -1,11 +1,12 @@
 //! Matrices brought into the order in which they are multiplied.
 
 use crate::simd::{BLOCK, Block, Vector};
+use crate::stored::Value;
 
 /// `to[column * step].0[row] = from[row][column]` for `columns` columns; rows that are empty are zeros.
 #[inline(always)]
-pub(crate) fn transpose<V: Vector>(
-    from: [&[f32]; BLOCK],
+pub(crate) fn transpose<V: Vector, T: Value>(
+    from: [&[T]; BLOCK],
     columns: usize,
     to: &mut [Block],
     step: usize,
@@ -17,7 +18,7 @@ pub(crate) fn transpose<V: Vector>(
             for (i, vector) in square.iter_mut().enumerate().take(V::LANES) {
                 let row = from[first_row + i];
                 if !row.is_empty() {
-                    *vector = V::load(&row[first..]);
+                    *vector = T::load(&row[first..]);
                 }
             }
             // After as many turns of zipping the first half with the second as the side has factors
@@ -37,20 +38,31 @@ pub(crate) fn transpose<V: Vector>(
     }
     for column in whole..columns {
         for (to, row) in to[column * step].0.iter_mut().zip(from) {
-            *to = row.get(column).copied().unwrap_or_default();
+            *to = row.get(column).map_or(0.0, |value| value.widen());
         }
     }
 }
 
-/// Copies values into consecutive lanes of a block; zeros after them.
+/// Values into consecutive lanes of a block; zeros after them.
 #[inline(always)]
-pub(crate) fn fill(from: &[f32], to: &mut Block) {
-    match from.first_chunk::<BLOCK>() {
-        Some(all) => to.0 = *all,
-        None => {
-            to.0 = [0.0; BLOCK];
-            to.0[..from.len()].copy_from_slice(from);
+pub(crate) fn fill<V: Vector, T: Value>(from: &[T], to: &mut Block) {
+    if from.len() >= BLOCK {
+        for lane in (0..BLOCK).step_by(V::LANES) {
+            T::load::<V>(&from[lane..]).store(&mut to.0[lane..]);
         }
+        return;
+    }
+    to.0 = [0.0; BLOCK];
+    for (to, from) in to.0.iter_mut().zip(from) {
+        *to = from.widen();
+    }
+}
+
+/// A row of values into as many blocks as it takes.
+#[inline(always)]
+pub(crate) fn widen<V: Vector, T: Value>(from: &[T], to: &mut [Block]) {
+    for (from, to) in from.chunks(BLOCK).zip(to) {
+        fill::<V, T>(from, to);
     }
 }
 

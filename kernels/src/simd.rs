@@ -8,6 +8,8 @@ use std::arch::aarch64 as arch;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64 as arch;
 
+use half::{bf16, f16};
+
 /// Values that a [`Block`] holds.
 pub(crate) const BLOCK: usize = 16;
 
@@ -29,6 +31,9 @@ pub(crate) trait Vector: Copy {
     fn splat(value: f32) -> Self;
     /// The first [`Self::LANES`] values of a slice that has as many.
     fn load(from: &[f32]) -> Self;
+    /// The same of values with fewer bits, which f32 holds exactly.
+    fn load_f16(from: &[f16]) -> Self;
+    fn load_bf16(from: &[bf16]) -> Self;
     fn store(self, to: &mut [f32]);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -84,7 +89,10 @@ impl Simd {
             if is_x86_feature_detected!("avx512f") {
                 found.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
                 found.push(Self::Avx2);
             }
         }
@@ -118,7 +126,7 @@ fn avx512(work: impl Work) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn avx2(work: impl Work) {
     work.run::<Avx2>();
 }
@@ -128,7 +136,7 @@ macro_rules! vector {
     (
         $name:ident, $register:ty, $lanes:literal, $set:literal, $features:literal, $splat:ident, $load:ident, $store:ident,
         $add:ident, $sub:ident, $mul:ident, $div:ident, |$a:ident, $b:ident, $c:ident| $mul_add:expr, $zip:expr,
-        $unzip:expr, $max:expr, $min:expr, $shift:expr
+        $unzip:expr, $max:expr, $min:expr, $shift:expr, |$from:ident| $f16:expr, $bf16:expr
     ) => {
         #[doc = concat!("A register of ", $set, ". Only [`Simd::run`] hands it out, on processors that have it.")]
         #[derive(Clone, Copy)]
@@ -150,6 +158,20 @@ macro_rules! vector {
             fn load(from: &[f32]) -> Self {
                 // SAFETY: as above.
                 Self(unsafe { arch::$load(from[..$lanes].as_ptr()) })
+            }
+
+            #[inline(always)]
+            fn load_f16(from: &[f16]) -> Self {
+                let $from = from[..$lanes].as_ptr();
+                // SAFETY: as above.
+                Self(unsafe { $f16 })
+            }
+
+            #[inline(always)]
+            fn load_bf16(from: &[bf16]) -> Self {
+                let $from = from[..$lanes].as_ptr();
+                // SAFETY: as above.
+                Self(unsafe { $bf16 })
             }
 
             #[inline(always)]
@@ -274,7 +296,12 @@ vector!(
     },
     arch::_mm512_max_ps(a, b),
     arch::_mm512_min_ps(a, b),
-    arch::_mm512_castsi512_ps(arch::_mm512_slli_epi32::<23>(arch::_mm512_castps_si512(a)))
+    arch::_mm512_castsi512_ps(arch::_mm512_slli_epi32::<23>(arch::_mm512_castps_si512(a))),
+    |from| arch::_mm512_cvtph_ps(arch::_mm256_loadu_si256(from.cast())),
+    {
+        let wide = arch::_mm512_cvtepu16_epi32(arch::_mm256_loadu_si256(from.cast()));
+        arch::_mm512_castsi512_ps(arch::_mm512_slli_epi32::<16>(wide))
+    }
 );
 #[cfg(target_arch = "x86_64")]
 vector!(
@@ -282,7 +309,7 @@ vector!(
     arch::__m256,
     8,
     "AVX2",
-    "avx2,fma",
+    "avx2,fma,f16c",
     _mm256_set1_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
@@ -311,7 +338,12 @@ vector!(
     },
     arch::_mm256_max_ps(a, b),
     arch::_mm256_min_ps(a, b),
-    arch::_mm256_castsi256_ps(arch::_mm256_slli_epi32::<23>(arch::_mm256_castps_si256(a)))
+    arch::_mm256_castsi256_ps(arch::_mm256_slli_epi32::<23>(arch::_mm256_castps_si256(a))),
+    |from| arch::_mm256_cvtph_ps(arch::_mm_loadu_si128(from.cast())),
+    {
+        let wide = arch::_mm256_cvtepu16_epi32(arch::_mm_loadu_si128(from.cast()));
+        arch::_mm256_castsi256_ps(arch::_mm256_slli_epi32::<16>(wide))
+    }
 );
 #[cfg(target_arch = "aarch64")]
 vector!(
@@ -333,8 +365,28 @@ vector!(
     // NEON's own maximum of something that is no number is no number.
     arch::vbslq_f32(arch::vcgtq_f32(a, b), a, b),
     arch::vbslq_f32(arch::vcltq_f32(a, b), a, b),
-    arch::vreinterpretq_f32_s32(arch::vshlq_n_s32::<23>(arch::vreinterpretq_s32_f32(a)))
+    arch::vreinterpretq_f32_s32(arch::vshlq_n_s32::<23>(arch::vreinterpretq_s32_f32(a))),
+    // Rust has no stable name for the instruction yet.
+    |from| arch::vld1q_f32((*from.cast::<[f16; 4]>()).map(widen).as_ptr()),
+    arch::vreinterpretq_f32_u32(arch::vshll_n_u16::<16>(arch::vld1_u16(from.cast())))
 );
+
+/// As f32, in steps that several values can take at once (`f16::to_f32` asks the processor each time).
+#[inline(always)]
+fn widen(value: f16) -> f32 {
+    const EXPONENT: u32 = 0x7c00 << 13;
+    /// What the exponents of 1 differ by.
+    const BIAS: u32 = (127 - 15) << 23;
+    let bits = u32::from(value.to_bits());
+    let (sign, rest) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
+    let magnitude = match rest & EXPONENT {
+        EXPONENT => f32::from_bits(rest + 2 * BIAS),
+        // Too small for an exponent: as if there was the smallest one, and that taken away again.
+        0 => f32::from_bits(rest + BIAS + (1 << 23)) - f32::from_bits(BIAS + (1 << 23)),
+        _ => f32::from_bits(rest + BIAS),
+    };
+    f32::from_bits(magnitude.to_bits() | sign)
+}
 
 /// One value.
 #[derive(Clone, Copy)]
@@ -351,6 +403,16 @@ impl Vector for Portable {
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         Self(from[0])
+    }
+
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> Self {
+        Self(widen(from[0]))
+    }
+
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self {
+        Self(from[0].to_f32())
     }
 
     #[inline(always)]
@@ -411,5 +473,48 @@ impl Vector for Portable {
     #[inline(always)]
     fn mantissa_to_exponent(self) -> Self {
         Self(f32::from_bits(self.0.to_bits() << 23))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loads each value of 16 bits by these vectors.
+    struct All<'a>(&'a mut Vec<[f32; 2]>);
+
+    impl Work for All<'_> {
+        fn run<V: Vector>(self) {
+            for first in (0..=u16::MAX).step_by(V::LANES) {
+                let bits: Vec<u16> = (0..V::LANES as u16).map(|i| first + i).collect();
+                let half: Vec<f16> = bits.iter().map(|bits| f16::from_bits(*bits)).collect();
+                let brain: Vec<bf16> = bits.iter().map(|bits| bf16::from_bits(*bits)).collect();
+                let (mut a, mut b) = ([0.0; BLOCK], [0.0; BLOCK]);
+                V::load_f16(&half).store(&mut a);
+                V::load_bf16(&brain).store(&mut b);
+                self.0.extend((0..V::LANES).map(|i| [a[i], b[i]]));
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_16_bits_is_widened_exactly() {
+        for simd in Simd::available() {
+            let mut found = Vec::new();
+            simd.run(All(&mut found));
+            for (bits, [half, brain]) in (0..=u16::MAX).zip(found) {
+                let expected = [
+                    f16::from_bits(bits).to_f32_const(),
+                    bf16::from_bits(bits).to_f32_const(),
+                ];
+                for (got, expected) in [half, brain].into_iter().zip(expected) {
+                    let same = got.to_bits() == expected.to_bits();
+                    assert!(
+                        same || got.is_nan() && expected.is_nan(),
+                        "{simd:?} {bits:x}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::{error, values};
-use easel_kernels::{Bias, Finish, Matrix, Product, Simd, Threads};
+use common::{Short, error, values};
+use easel_kernels::{Bias, Finish, Matrix, Product, Simd, Stored, Threads};
 use proptest::prelude::*;
 
 const TOLERANCE: f64 = 2e-6;
@@ -54,14 +54,25 @@ impl Case {
     }
 
     fn run(&self, of: &Numbers, simd: Simd, threads: usize) -> Vec<f32> {
+        let matrices = [of.left.as_slice().into(), of.right.as_slice().into()];
+        self.run_on(matrices, of, simd, threads)
+    }
+
+    fn run_on(
+        &self,
+        [left, right]: [Stored<'_>; 2],
+        of: &Numbers,
+        simd: Simd,
+        threads: usize,
+    ) -> Vec<f32> {
         let [m, k, n] = self.size;
         let matrix = |by_row, values, rows, columns| match by_row {
             true => Matrix::row_by_row(values, rows, columns),
             false => Matrix::column_by_column(values, rows, columns),
         };
         let product = Product {
-            left: matrix(self.orders[0], &of.left, m, k),
-            right: matrix(self.orders[1], &of.right, k, n),
+            left: matrix(self.orders[0], left, m, k),
+            right: matrix(self.orders[1], right, k, n),
             bias: match self.bias {
                 None => Bias::Nothing,
                 Some(true) => Bias::Rows(&of.row_bias),
@@ -155,6 +166,48 @@ proptest! {
         prop_assert!(error <= TOLERANCE, "{case:?}: {error:e}");
         for simd in Simd::available() {
             prop_assert!(first == case.run(&numbers, simd, threads), "{case:?} {simd:?} {threads}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn what_lies_in_16_bits_is_multiplied_as_the_same_in_32(case in cases()) {
+        let mut numbers = case.numbers();
+        let [left, right] = [Short::of(&numbers.left), Short::of(&numbers.right)];
+        for (left, right) in left.each().into_iter().zip(right.each()) {
+            (numbers.left, numbers.right) = (left.1, right.1);
+            for simd in Simd::available() {
+                let wide = case.run(&numbers, simd, 1);
+                let short = case.run_on([left.0, right.0], &numbers, simd, 1);
+                prop_assert!(wide == short, "{case:?} {simd:?}");
+            }
+        }
+    }
+}
+
+/// Few rows take another way than many.
+#[test]
+fn a_row_is_multiplied_the_same_alone_and_among_many() {
+    let case = |rows, finish| Case {
+        size: [rows, 1300, 70],
+        orders: [true, false],
+        bias: Some(false),
+        finish,
+        seed: 11,
+    };
+    for finish in 0..3 {
+        let many = case(300, finish);
+        let mut numbers = many.numbers();
+        let all = many.run(&numbers, Simd::detect(), 2);
+        for rows in [1, 33, 128] {
+            numbers.left.truncate(rows * 1300);
+            numbers.added.truncate(rows * 70);
+            let few = case(rows, finish).run(&numbers, Simd::detect(), 2);
+            assert!(few == all[..few.len()], "{finish} {rows}");
+            numbers = many.numbers();
         }
     }
 }

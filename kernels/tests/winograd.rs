@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::values;
-use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Threads, Tile, Transformed};
+use common::{Short, values};
+use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Stored, Threads, Tile, Transformed};
 use proptest::prelude::*;
 
 /// Largest error, as a share of the largest output.
@@ -39,8 +39,19 @@ impl Case {
     }
 
     fn run(&self, tile: Tile, simd: Simd, threads: usize, kept: bool) -> Vec<f32> {
+        self.run_on(self.weight.as_slice().into(), tile, simd, threads, kept)
+    }
+
+    fn run_on(
+        &self,
+        weight: Stored<'_>,
+        tile: Tile,
+        simd: Simd,
+        threads: usize,
+        kept: bool,
+    ) -> Vec<f32> {
         let (c, k) = (self.shape.in_channels, self.shape.out_channels);
-        let transformed = Transformed::new(&self.weight, c, k, tile, simd);
+        let transformed = Transformed::new(weight, c, k, tile, simd);
         let convolution = Convolution {
             shape: self.shape,
             tile,
@@ -48,7 +59,7 @@ impl Case {
             kernel: if kept {
                 Kernel::Transformed(&transformed)
             } else {
-                Kernel::Plain(&self.weight)
+                Kernel::Plain(weight)
             },
             bias: &self.bias,
         };
@@ -162,6 +173,57 @@ proptest! {
                     let same = first == case.run(tile, simd, threads, kept);
                     prop_assert!(same, "{tile:?} {simd:?} {shape:?} {threads} {kept}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_in_16_bits_give_what_the_same_give_in_32() {
+    let shape = Shape {
+        batch: 2,
+        in_channels: 21,
+        out_channels: 37,
+        height: 9,
+        width: 11,
+        around: Around::Zeros,
+    };
+    let mut case = Case::new(shape, 5);
+    let short = Short::of(&case.weight);
+    for (stored, wide) in short.each() {
+        case.weight = wide;
+        for tile in [Tile::Two, Tile::Four] {
+            for kept in [true, false] {
+                let expected = case.run(tile, Simd::detect(), 1, kept);
+                let got = case.run_on(stored, tile, Simd::detect(), 1, kept);
+                assert!(got == expected, "{stored:?} {tile:?} {kept}");
+            }
+        }
+    }
+}
+
+/// Half a panel of tiles takes another way than whole ones.
+#[test]
+fn a_picture_is_convolved_the_same_alone_and_among_others() {
+    for (side, out_channels) in [(4, 40), (8, 16), (12, 7)] {
+        let shape = |batch| Shape {
+            batch,
+            in_channels: 600,
+            out_channels,
+            height: side,
+            width: side,
+            around: Around::Zeros,
+        };
+        let all = Case::new(shape(5), 9);
+        for tile in [Tile::Two, Tile::Four] {
+            let together = all.run(tile, Simd::detect(), 2, false);
+            for batch in 1..5 {
+                let mut few = Case::new(shape(batch), 9);
+                few.weight.clone_from(&all.weight);
+                few.bias.clone_from(&all.bias);
+                few.input = all.input[..few.input.len()].to_vec();
+                let alone = few.run(tile, Simd::detect(), 2, false);
+                assert!(alone == together[..alone.len()], "{tile:?} {side} {batch}");
             }
         }
     }

@@ -20,9 +20,11 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::pack::transpose;
 use crate::product::multiply;
 use crate::shared::Shared;
 use crate::simd::{BLOCK, Block, Simd, Vector, Work};
+use crate::stored::{Stored, with_values};
 use crate::threads::Threads;
 use filter::{F2, F4, Filter};
 use grid::Grid;
@@ -97,6 +99,16 @@ impl Shape {
         Grid::new(*self, tile.side()).panels()
     }
 
+    /// What multiplying costs, in panels: half of one alone takes half the time.
+    pub fn multiplied_panels(&self, tile: Tile) -> f64 {
+        let grid = Grid::new(*self, tile.side());
+        let panels = grid.panels();
+        match is_half(grid, &(0..panels)) {
+            true => panels as f64 - 0.5,
+            false => panels as f64,
+        }
+    }
+
     /// How often the weights are transformed in one call.
     pub fn strips(&self, tile: Tile) -> usize {
         let panels = self.panels(tile);
@@ -107,7 +119,7 @@ impl Shape {
 /// Weights `[out_channels, in_channels, 3, 3]`, in one form or the other.
 #[derive(Clone, Copy, Debug)]
 pub enum Kernel<'a> {
-    Plain(&'a [f32]),
+    Plain(Stored<'a>),
     Transformed(&'a Transformed),
 }
 
@@ -128,7 +140,7 @@ impl Transformed {
 
     /// `weight`: `[out_channels, in_channels, 3, 3]`. Panics where it has another length.
     pub fn new(
-        weight: &[f32],
+        weight: Stored<'_>,
         in_channels: usize,
         out_channels: usize,
         tile: Tile,
@@ -142,9 +154,10 @@ impl Transformed {
         let part = tile.products() * stride(in_channels);
         let mut blocks = vec![Block::ZERO; out_channels.div_ceil(BLOCK) * part];
         let mut taps = vec![Block::ZERO; 9 * in_channels];
-        let rows = weight.chunks(BLOCK * in_channels * 9);
-        for (weight, out) in rows.zip(blocks.chunks_exact_mut(part)) {
-            let taps = &mut taps;
+        let row = in_channels * 9;
+        for (first, out) in (0..).step_by(BLOCK).zip(blocks.chunks_exact_mut(part)) {
+            let rows = BLOCK.min(out_channels - first);
+            let (weight, taps) = (weight.part(first * row, rows * row), &mut taps);
             match tile {
                 Tile::Two => simd.run(TransformKernel::<F2, 2, 4>::new(
                     weight,
@@ -223,6 +236,12 @@ impl Convolution<'_> {
 /// do not all fall into the same set of the cache.
 fn stride(channels: usize) -> usize {
     channels | 1
+}
+
+/// Whether the last of these panels is multiplied alone and has tiles in its first half only.
+fn is_half(grid: Grid, panels: &Range<usize>) -> bool {
+    let tiles = grid.tiles().min(panels.end * BLOCK) - panels.start * BLOCK;
+    panels.len() % 2 == 1 && tiles <= panels.len() * BLOCK - BLOCK / 2
 }
 
 /// Panels that are worked on at once.
@@ -343,7 +362,7 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> Work for TransformInput<'_
 
 /// Transforms sixteen rows of weights.
 struct TransformKernel<'a, F, const M: usize, const A: usize> {
-    weight: &'a [f32],
+    weight: Stored<'a>,
     in_channels: usize,
     taps: &'a mut [Block],
     out: &'a mut [Block],
@@ -352,7 +371,7 @@ struct TransformKernel<'a, F, const M: usize, const A: usize> {
 
 impl<'a, F, const M: usize, const A: usize> TransformKernel<'a, F, M, A> {
     fn new(
-        weight: &'a [f32],
+        weight: Stored<'a>,
         in_channels: usize,
         taps: &'a mut [Block],
         out: &'a mut [Block],
@@ -370,9 +389,10 @@ impl<'a, F, const M: usize, const A: usize> TransformKernel<'a, F, M, A> {
 impl<F: Filter<M, A>, const M: usize, const A: usize> Work for TransformKernel<'_, F, M, A> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let (weight, channels, stride) = (self.weight, self.in_channels, stride(self.in_channels));
-        let all = 0..channels;
-        transform::kernel::<V, F, M, A>(weight, channels, all, self.taps, self.out, stride);
+        let (channels, stride) = (self.in_channels, stride(self.in_channels));
+        with_values!(self.weight, weight => transform::kernel::<V, _, F, M, A>(
+            weight, channels, 0..channels, self.taps, self.out, stride,
+        ));
     }
 }
 
@@ -405,6 +425,8 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> Work for Multiply<'_, F, M
             blocks: self.tiles,
             stride: stride(in_channels),
         };
+        // The half panel's tiles are multiplied as rows by sixteen channels.
+        let turned = rows > BLOCK / 2 && is_half(self.grid, &self.panels);
         for first in (0..in_channels).step_by(CHUNK) {
             let channels = first..in_channels.min(first + CHUNK);
             let (kernel, kernel_stride) = match self.job.kernel {
@@ -417,11 +439,13 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> Work for Multiply<'_, F, M
                 Kernel::Plain(weight) => {
                     let stride = stride(channels.len());
                     let part = in_channels * 9;
-                    let weight = &weight[self.block * BLOCK * part..][..rows * part];
+                    let weight = weight.part(self.block * BLOCK * part, rows * part);
                     let taps = at_least(taps, 9 * channels.len());
                     let out = at_least(kernel, A * A * stride);
                     let own = channels.clone();
-                    transform::kernel::<V, F, M, A>(weight, in_channels, own, taps, out, stride);
+                    with_values!(weight, weight => transform::kernel::<V, _, F, M, A>(
+                        weight, in_channels, own, taps, out, stride,
+                    ));
                     (&*out, stride)
                 }
             };
@@ -435,12 +459,22 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> Work for Multiply<'_, F, M
                             let sums = [&mut one[place.clone()], &mut two[place]];
                             multiply::<V, 2>(left, [right(0), right(1)], sums, rows, first == 0);
                         }
+                        _ if turned => {
+                            let sums = [&mut sums[place]];
+                            multiply::<V, 1>(right(0), [left], sums, BLOCK / 2, first == 0);
+                        }
                         _ => {
                             let sums = [&mut sums[place]];
                             multiply::<V, 1>(left, [right(0)], sums, rows, first == 0);
                         }
                     }
                 }
+            }
+        }
+        if turned {
+            let first = sums.len() - panel;
+            for sums in sums[first..].chunks_exact_mut(SUMS) {
+                turn::<V>(&mut sums[..BLOCK]);
             }
         }
         for (panel, sums) in self.panels.zip(sums.chunks_exact(panel)) {
@@ -462,6 +496,15 @@ impl<F: Filter<M, A>, const M: usize, const A: usize> Work for Multiply<'_, F, M
             }
         }
     }
+}
+
+/// Rows for lanes.
+#[inline(always)]
+fn turn<V: Vector>(blocks: &mut [Block]) {
+    let mut before = [Block::ZERO; BLOCK];
+    before.copy_from_slice(blocks);
+    let rows = std::array::from_fn(|row| before[row].0.as_slice());
+    transpose::<V, f32>(rows, BLOCK, blocks, 1);
 }
 
 /// Blocks from one product's sums to the next one's: odd, as in [`stride`].

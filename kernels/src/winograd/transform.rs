@@ -6,6 +6,7 @@ use super::{Around, Shape};
 use crate::pack::transpose;
 use crate::shared::Shared;
 use crate::simd::{BLOCK, Block, Vector};
+use crate::stored::Value;
 
 /// The longest side of an output tile.
 const SIDE: usize = 4;
@@ -163,8 +164,8 @@ fn store_columns<V: Vector, const M: usize>(columns: [V; M], line: &mut [f32]) {
 /// `weight`: the rows' `[in_channels, 3, 3]`, one after the other; `channels`: which of them.
 /// `out[product * stride + channel - channels.start]`: sixteen rows.
 #[inline(always)]
-pub(super) fn kernel<V: Vector, F: Filter<M, A>, const M: usize, const A: usize>(
-    weight: &[f32],
+pub(super) fn kernel<V: Vector, T: Value, F: Filter<M, A>, const M: usize, const A: usize>(
+    weight: &[T],
     in_channels: usize,
     channels: std::ops::Range<usize>,
     taps: &mut [Block],
@@ -177,7 +178,7 @@ pub(super) fn kernel<V: Vector, F: Filter<M, A>, const M: usize, const A: usize>
     for (row, weight) in rows.iter_mut().zip(weight.chunks_exact(in_channels * 9)) {
         *row = &weight[channels.start * 9..channels.end * 9];
     }
-    transpose::<V>(rows, taps.len(), taps, 1);
+    transpose::<V, T>(rows, taps.len(), taps, 1);
     for (c, taps) in taps.chunks_exact(9).enumerate() {
         for lane in (0..BLOCK).step_by(V::LANES) {
             let mut down = [[V::splat(0.0); A]; 3];

@@ -2,8 +2,9 @@
 //! `scale * up(down(x))`), or a patched copy of its weight and bias for what is no such branch.
 //!
 //! The layer's own weights stay as they are, mapped from their file; branches and copies come and go
-//! without a reload. A weight that is stored in another dtype than the network computes in becomes that
-//! when it is used, and stays so where there is room. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
+//! without a reload. A weight that is stored in another dtype than the network computes in is read as it
+//! lies by the kernels that can; where libtorch computes, it becomes that dtype when it is used, and stays
+//! so where there is room. Source: Hu et al., "LoRA", arXiv 2106.09685; for convolutions LyCORIS' LoCon.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -218,6 +219,12 @@ impl Adapters {
     /// What the layer computes with, beside its branches.
     pub fn current(&self) -> Parameters {
         self.patched().unwrap_or_else(|| self.own())
+    }
+
+    /// As [`Self::current`], but the weight in the dtype that it is stored in: for kernels that read each.
+    pub fn as_stored(&self) -> Parameters {
+        self.patched()
+            .unwrap_or_else(|| lock(&self.own.stored).shallow_clone())
     }
 
     /// What the layer computes with in place of its own weight and bias, where that is so.

@@ -74,24 +74,20 @@ impl Conv2d {
         if self.adapters.has_branches() && !matches!(after, After::Nothing) {
             return plus(self.padded(x, padding, After::Nothing), after);
         }
-        let patched = self.adapters.patched();
-        let is_patched = patched.is_some();
-        let parameters = patched.unwrap_or_else(|| self.adapters.own());
         let y = profile::layer(self.name(), || {
             match (self.stride, padding, self.kernel()) {
-                (1, [0, 0], Some(1)) => pixels(x, &parameters, after),
+                (1, [0, 0], Some(1)) => pixels(x, &self.adapters.as_stored(), after),
                 (1, ..) => self
                     .winograd
-                    .forward(x, &parameters, is_patched, padding)
+                    .forward(x, &self.adapters, padding)
                     .map(|y| plus(y, after)),
                 _ => None,
             }
             .unwrap_or_else(|| {
-                let (weight, bias) = (&parameters.weight, parameters.bias.as_ref());
-                plus(
-                    x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1),
-                    after,
-                )
+                let own = self.adapters.current();
+                let (weight, bias) = (&own.weight, own.bias.as_ref());
+                let y = x.conv2d(weight, bias, [self.stride; 2], padding, [1, 1], 1);
+                plus(y, after)
             })
         });
         self.adapters.add_conv(x, y, self.stride, padding)

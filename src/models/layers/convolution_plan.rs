@@ -16,10 +16,13 @@ use super::weights::Budget;
 const LANES: f64 = 16.0;
 /// The share of the processor's peak that the direct convolution reaches.
 const DIRECT_SHARE: f64 = 0.8;
+/// What it costs to get a pair of channels' weights from memory.
+const DIRECT_WEIGHTS: f64 = 10.0;
 /// Winograd's must be this much cheaper: it rounds a little more.
 const WORTH_IT: f64 = 0.9;
 /// The share of a call's time from which transformed weights are worth keeping.
 const WORTH_KEEPING: f64 = 0.05;
+
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -102,7 +105,7 @@ fn direct_cost(shape: &Shape) -> f64 {
     // Output channels fill whole registers.
     let channels = shape.in_channels * shape.out_channels.next_multiple_of(16);
     let pixels = shape.batch * shape.height * shape.width;
-    (channels * pixels * 9) as f64 / LANES / DIRECT_SHARE
+    channels as f64 * ((pixels * 9) as f64 / LANES / DIRECT_SHARE + DIRECT_WEIGHTS)
 }
 
 /// What the parts of a call cost.
@@ -125,7 +128,7 @@ impl Costs {
         Self {
             input: input * LANES * panels * c,
             kernel: kernel * shape.strips(tile) as f64 * c * k,
-            products: tile.products() as f64 * panels * c * rows,
+            products: tile.products() as f64 * shape.multiplied_panels(tile) * c * rows,
             output: output * LANES * panels * k,
         }
     }

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::product::{After, pixels, tokens};
-use super::{Adapters, Parameters, Scope, profile};
+use super::{Adapters, Scope, profile};
 use crate::error::Result;
 
 /// `weight`: `[out_features, in_features]`, `bias`: `[out_features]` or none.
@@ -30,9 +30,9 @@ impl Linear {
 
     /// `[..., in_features]` to `[..., out_features]`, a new tensor.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let own = self.adapters.current();
         let y = profile::layer("linear", || {
-            tokens(x, &own, After::Nothing).unwrap_or_else(|| linear(x, &own))
+            tokens(x, &self.adapters.as_stored(), After::Nothing)
+                .unwrap_or_else(|| self.libtorch(x))
         });
         self.adapters.add_linear(x, y)
     }
@@ -42,16 +42,16 @@ impl Linear {
         if self.adapters.has_branches() {
             return self.forward(x).g_add_(other);
         }
-        let own = self.adapters.current();
         profile::layer("linear", || {
-            tokens(x, &own, After::Add(other)).unwrap_or_else(|| linear(x, &own).g_add_(other))
+            tokens(x, &self.adapters.as_stored(), After::Add(other))
+                .unwrap_or_else(|| self.libtorch(x).g_add_(other))
         })
     }
 
     /// The first half of what [`Self::forward`] gives, each feature times the GELU of its fellow in the
     /// second half: `[..., out_features / 2]`. Source: Shazeer, "GLU Variants", arXiv 2002.05202.
     pub fn forward_gated(&self, x: &Tensor) -> Tensor {
-        let gated = || tokens(x, &self.adapters.current(), After::Gate);
+        let gated = || tokens(x, &self.adapters.as_stored(), After::Gate);
         let fast = match self.adapters.has_branches() {
             true => None,
             false => profile::layer("linear", gated),
@@ -69,7 +69,7 @@ impl Linear {
     /// `[batch, height * width, in_features]` and `[batch, out_features, height, width]` to the latter.
     pub fn forward_pixels(&self, x: &Tensor, picture: &Tensor) -> Tensor {
         let before = picture.flatten(2, 3);
-        let added = || pixels(x, &self.adapters.current(), After::Add(&before));
+        let added = || pixels(x, &self.adapters.as_stored(), After::Add(&before));
         let fast = match self.adapters.has_branches() {
             true => None,
             false => profile::layer("linear", added),
@@ -80,10 +80,11 @@ impl Linear {
             None => picture + self.forward(x).transpose(1, 2).view_as(picture),
         }
     }
-}
 
-fn linear(x: &Tensor, own: &Parameters) -> Tensor {
-    x.linear(&own.weight, own.bias.as_ref())
+    fn libtorch(&self, x: &Tensor) -> Tensor {
+        let own = self.adapters.current();
+        x.linear(&own.weight, own.bias.as_ref())
+    }
 }
 
 /// A convolution with a kernel of one is a linear map over channels: files have it either way.

@@ -1,6 +1,8 @@
 //! Tensors as the slices of f32 that `kernels/` works on.
 
-use easel_kernels::Threads;
+use std::slice;
+
+use easel_kernels::{Stored, Threads};
 use tch::{Device, Kind, Tensor};
 
 use super::convolution_plan::Exactly;
@@ -23,10 +25,33 @@ pub(super) fn values(tensor: &Tensor) -> &[f32] {
     // SAFETY: a contiguous tensor on the CPU has as many values of its kind one after the other from
     // its data pointer on; it is borrowed as long as they are, and nobody writes into it meanwhile:
     // this thread is inside the network's `forward`.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
+    unsafe { slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// The same of a tensor that was just made.
+/// The values of a weight on the CPU, whatever floats it is stored in; `None` where a kernel cannot read
+/// it in place.
+pub(super) fn stored(weight: &Tensor) -> Option<Stored<'_>> {
+    let lies_plain = weight.device() == Device::Cpu
+        && weight.is_contiguous()
+        && !weight.requires_grad()
+        && !weight.data_ptr().is_null();
+    if !lies_plain {
+        return None;
+    }
+    let (start, count) = (weight.data_ptr(), weight.numel());
+    // SAFETY: as in `values`; the slice's type is the tensor's kind. The loader copies what does not lie
+    // aligned in its file.
+    unsafe {
+        match weight.kind() {
+            Kind::Float => Some(Stored::F32(slice::from_raw_parts(start.cast(), count))),
+            Kind::Half => Some(Stored::F16(slice::from_raw_parts(start.cast(), count))),
+            Kind::BFloat16 => Some(Stored::Bf16(slice::from_raw_parts(start.cast(), count))),
+            _ => None,
+        }
+    }
+}
+
+/// As [`values`], of a tensor that was just made.
 pub(super) fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
     check(tensor);
     if tensor.numel() == 0 {
@@ -34,7 +59,7 @@ pub(super) fn values_mut(tensor: &mut Tensor) -> &mut [f32] {
     }
     // SAFETY: as in `values`; nobody else knows the tensor yet. libtorch's memory came from its own
     // allocator, so that every bit pattern in it is some f32.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+    unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
 fn check(tensor: &Tensor) {

@@ -5,7 +5,7 @@ use easel_kernels::{Bias, Finish, Matrix, Product, Simd};
 use tch::Tensor;
 
 use super::Parameters;
-use super::plain::{all_plain, count, empty, threads, values, values_mut};
+use super::plain::{all_plain, count, empty, stored, threads, values, values_mut};
 
 /// Rows from which it is faster than libtorch's product: a weight is brought in order in each call.
 const FEWEST_ROWS: usize = 16;
@@ -46,7 +46,7 @@ pub(super) fn tokens(x: &Tensor, layer: &Parameters, after: After<'_>) -> Option
         After::Nothing | After::Add(_) => out,
     });
     let [rows, into, out] = [rows, into, out].map(count);
-    let weight = Matrix::column_by_column(values(&layer.weight), into, out);
+    let weight = Matrix::column_by_column(stored(&layer.weight)?, into, out);
     let left = |x| match pixels {
         Some(_) => Matrix::column_by_column(x, rows, into),
         None => Matrix::row_by_row(x, rows, into),
@@ -73,7 +73,7 @@ pub(super) fn pixels(x: &Tensor, layer: &Parameters, after: After<'_>) -> Option
     }
     let x = x.contiguous();
     let [rows, into, out] = [rows, into, out].map(count);
-    let weight = Matrix::row_by_row(values(&layer.weight), out, into);
+    let weight = Matrix::row_by_row(stored(&layer.weight)?, out, into);
     let right = |x| match size.len() {
         3 => Matrix::column_by_column(x, into, rows),
         _ => Matrix::row_by_row(x, into, rows),
@@ -99,13 +99,10 @@ fn is_faster(rows: i64, x: &Tensor, layer: &Parameters, after: After<'_>) -> boo
         After::Add(other) => Some(other),
         After::Nothing | After::Gate => None,
     };
-    let all = [x, &layer.weight]
-        .into_iter()
-        .chain(&layer.bias)
-        .chain(added);
+    let all = [x].into_iter().chain(&layer.bias).chain(added);
     Simd::detect() != Simd::Portable
         && count(rows) >= FEWEST_ROWS
-        && layer.weight.is_contiguous()
+        && stored(&layer.weight).is_some()
         && all_plain(all)
 }
 
@@ -160,7 +157,7 @@ mod tests {
     use tch::Kind;
 
     use super::super::plain::both_ways::{ramp, same_both_ways};
-    use super::super::{Branch, Conv2d, Exactly, Linear, Weights};
+    use super::super::{Branch, Budget, Conv2d, Exactly, Linear, Weights};
     use super::*;
 
     fn weights() -> Weights {
@@ -190,6 +187,51 @@ mod tests {
         same_both_ways(|| linear.forward_pixels(&tokens, &before));
         same_both_ways(|| conv.forward(&picture));
         same_both_ways(|| conv.forward_added(&picture, &before));
+    }
+
+    #[test]
+    fn weights_stored_in_16_bits_are_read_as_they_lie() {
+        let named = [
+            ("linear.weight", ramp(&[48, 700], 0.3)),
+            ("conv.weight", ramp(&[48, 700, 1, 1], 0.3)),
+            ("wide.weight", ramp(&[48, 700, 3, 3], 0.3)),
+        ];
+        let layers = |kind: Kind, room: &Budget| {
+            let stored = named.each_ref().map(|(name, tensor)| {
+                let short = tensor.to_kind(kind);
+                ((*name).to_owned(), short)
+            });
+            let weights =
+                Weights::new("test", stored.into()).computing_in(Kind::Float, room.clone());
+            let root = weights.root();
+            let linear = Linear::without_bias(&root.child("linear"), 700, 48).unwrap();
+            let conv = Conv2d::unbiased(&root.child("conv"), 700, 48, 1).unwrap();
+            let wide = Conv2d::unbiased(&root.child("wide"), 700, 48, 3).unwrap();
+            let picture = ramp(&[2, 700, 9, 8], 1.0);
+            [
+                linear.forward(&ramp(&[2, 30, 700], 1.0)),
+                linear.forward(&ramp(&[2, 200, 700], 1.0)),
+                conv.forward(&picture),
+                wide.forward(&picture),
+            ]
+        };
+        let _no_grad = tch::no_grad_guard();
+        for kind in [Kind::Half, Kind::BFloat16] {
+            let room = Budget::of(1 << 30);
+            let fast = layers(kind, &room);
+            let made = (1 << 30) - room.left();
+            let exact = {
+                let _exactly = Exactly::when(true);
+                layers(kind, &room)
+            };
+            for (fast, exact) in fast.iter().zip(exact) {
+                let error = ((fast - &exact).abs().max() / exact.abs().max()).double_value(&[]);
+                assert!(error < 1e-5, "{kind:?} {error:e}");
+            }
+            if Simd::detect() != Simd::Portable {
+                assert_eq!(made, 0, "{kind:?}: weights were converted");
+            }
+        }
     }
 
     #[test]

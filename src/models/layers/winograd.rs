@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
-use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Tile, Transformed};
+use easel_kernels::{Around, Convolution, Kernel, Shape, Simd, Stored, Tile, Transformed};
 use tch::{Kind, Tensor};
 
-use super::Parameters;
+use super::Adapters;
 use super::convolution_plan::{Method, choose};
-use super::plain::{all_plain, count, empty, threads, values, values_mut};
+use super::plain::{all_plain, count, empty, stored, threads, values, values_mut};
 use super::weights::Budget;
 
 /// What one layer keeps for it.
@@ -28,27 +28,23 @@ impl Winograd {
         }
     }
 
-    /// The convolution of `x` with the layer's own weight or, where `patched`, another in its place;
-    /// `None` where the direct way is the better or the only one.
+    /// The convolution of `x` with what the layer computes with; `None` where the direct way is the better
+    /// or the only one.
     ///
     /// `padding`: rows and columns of zeros around `x`.
-    pub fn forward(
-        &self,
-        x: &Tensor,
-        parameters: &Parameters,
-        patched: bool,
-        padding: [i64; 2],
-    ) -> Option<Tensor> {
+    pub fn forward(&self, x: &Tensor, layer: &Adapters, padding: [i64; 2]) -> Option<Tensor> {
+        let patched = layer.patched();
+        let may_keep = match patched {
+            Some(_) => 0,
+            None => self.may_keep(),
+        };
+        let parameters = patched.unwrap_or_else(|| layer.as_stored());
         let shape = shape(x, &parameters.weight, padding)?;
-        let weight = &parameters.weight;
-        if !all_plain([x, weight]) || !weight.is_contiguous() {
-            return None;
-        }
-        let may_keep = if patched { 0 } else { self.may_keep() };
+        let weight = stored(&parameters.weight).filter(|_| all_plain([x]))?;
         let (tile, kept) = match choose(&shape, may_keep) {
             Method::Direct => return None,
             Method::Winograd(tile) => (tile, None),
-            Method::WinogradKept(tile) => (tile, self.kept(&shape, &parameters.weight, tile)),
+            Method::WinogradKept(tile) => (tile, self.kept(&shape, weight, tile)),
         };
         let x = x.contiguous();
         let none = || Tensor::zeros([shape.out_channels as i64], (Kind::Float, x.device()));
@@ -62,10 +58,7 @@ impl Winograd {
             shape,
             tile,
             input: values(&x),
-            kernel: kept.map_or(
-                Kernel::Plain(values(&parameters.weight)),
-                Kernel::Transformed,
-            ),
+            kernel: kept.map_or(Kernel::Plain(weight), Kernel::Transformed),
             bias: values(&bias),
         }
         .run(values_mut(&mut y), Simd::detect(), threads());
@@ -81,7 +74,7 @@ impl Winograd {
     }
 
     /// The transformed weights, made when they are first asked for; `None` where there is no room.
-    fn kept(&self, shape: &Shape, weight: &Tensor, tile: Tile) -> Option<&Transformed> {
+    fn kept(&self, shape: &Shape, weight: Stored<'_>, tile: Tile) -> Option<&Transformed> {
         let place = match tile {
             Tile::Two => &self.two,
             Tile::Four => &self.four,
@@ -90,7 +83,7 @@ impl Winograd {
         if place.get().is_none() && !self.budget.take(Transformed::bytes(c, k, tile)) {
             return None;
         }
-        Some(place.get_or_init(|| Transformed::new(values(weight), c, k, tile, Simd::detect())))
+        Some(place.get_or_init(|| Transformed::new(weight, c, k, tile, Simd::detect())))
     }
 }
 
