@@ -1,5 +1,5 @@
-//! Arithmetic of Easel's own where libtorch does more of it than needed: on plain slices of f32, on
-//! the processor only.
+//! Arithmetic of Easel's own where libtorch does more of it than needed: on plain slices of f32, and of
+//! weights in 16 bits, on the processor only.
 
 mod attention;
 mod functions;

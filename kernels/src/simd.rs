@@ -62,59 +62,84 @@ pub(crate) trait Work {
     fn run<V: Vector>(self);
 }
 
-/// The vectors of this processor.
+/// Vectors that this processor has: nobody makes one by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Simd {
+pub struct Simd(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// One value at a time, by whatever the processor has: right everywhere, fast nowhere.
     Portable,
 }
 
+/// The widest first.
+const SETS: &[Set] = &[
+    #[cfg(target_arch = "x86_64")]
+    Set::Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Set::Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Set::Neon,
+    Set::Portable,
+];
+
+impl Set {
+    /// Whether this processor has it.
+    fn is_there(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            Self::Portable => true,
+        }
+    }
+}
+
 impl Simd {
+    /// One value at a time, by whatever the processor has: right everywhere, fast nowhere.
+    pub const PORTABLE: Self = Self(Set::Portable);
+
     /// The widest that this processor has.
     pub fn detect() -> Self {
-        Self::available()[0]
+        Self::all().next().unwrap_or(Self::PORTABLE)
     }
 
     /// All that this processor has, the widest first.
     pub fn available() -> Vec<Self> {
-        let mut found = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                found.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                found.push(Self::Avx2);
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        found.push(Self::Neon);
-        found.push(Self::Portable);
-        found
+        Self::all().collect()
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        SETS.iter()
+            .filter(|set| set.is_there())
+            .map(|set| Self(*set))
     }
 
     /// Runs the work with these vectors.
     pub(crate) fn run(self, work: impl Work) {
-        match self {
-            // SAFETY: the variants come from `available` only, which asked the processor for
-            // exactly these features.
+        match self.0 {
+            // SAFETY: `all` alone makes one of these, and asked the processor for exactly these
+            // features.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { avx512(work) },
+            Set::Avx512 => unsafe { avx512(work) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { avx2(work) },
+            Set::Avx2 => unsafe { avx2(work) },
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => work.run::<Neon>(),
-            Self::Portable => work.run::<Portable>(),
+            Set::Neon => work.run::<Neon>(),
+            Set::Portable => work.run::<Portable>(),
         }
     }
 }

@@ -117,7 +117,7 @@ proptest! {
     #[test]
     fn any_sizes_are_looked_at_as_written(case in cases(), threads in 1..=3_usize) {
         let numbers = case.numbers();
-        let first = case.run(&numbers, Simd::Portable, 1);
+        let first = case.run(&numbers, Simd::PORTABLE, 1);
         // Larger products round to larger errors of their powers.
         let tolerance = TOLERANCE * f64::from(case.scale.max(1.0)).powi(2);
         let error = error(&first, &case.expected(&numbers), 1.0);
@@ -158,7 +158,7 @@ fn one_wide_head_of_many_keys_comes_to_the_same() {
         seed: 7,
     };
     let numbers = case.numbers();
-    let alone = case.run(&numbers, Simd::Portable, 1);
+    let alone = case.run(&numbers, Simd::PORTABLE, 1);
     assert!(error(&alone, &case.expected(&numbers), 1.0) <= TOLERANCE);
     for simd in Simd::available() {
         assert!(alone == case.run(&numbers, simd, 3), "{simd:?}");

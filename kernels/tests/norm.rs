@@ -60,7 +60,7 @@ proptest! {
             norm.run(batch, &x, &mut out, simd, Threads::new(threads));
             out
         };
-        let first = run(Simd::Portable, 1);
+        let first = run(Simd::PORTABLE, 1);
         // Values far from zero are rounded more coarsely than what is left of them.
         let tolerance = 1e-6 * f64::from(1.0 + mean.abs());
         let largest = expected(&norm, batch, &x);

@@ -161,7 +161,7 @@ proptest! {
     fn any_sizes_are_multiplied_as_written(case in cases(), threads in 1..=3_usize) {
         let numbers = case.numbers();
         let expected = case.expected(&numbers);
-        let first = case.run(&numbers, Simd::Portable, 1);
+        let first = case.run(&numbers, Simd::PORTABLE, 1);
         let error = error(&first, &expected, case.usual());
         prop_assert!(error <= TOLERANCE, "{case:?}: {error:e}");
         for simd in Simd::available() {
@@ -226,7 +226,7 @@ fn long_sums_and_many_panels_are_multiplied_as_written() {
         let got = case.run(&numbers, Simd::detect(), 4);
         let error = error(&got, &case.expected(&numbers), case.usual());
         assert!(error <= TOLERANCE, "{case:?}: {error:e}");
-        assert!(got == case.run(&numbers, Simd::Portable, 1), "{case:?}");
+        assert!(got == case.run(&numbers, Simd::PORTABLE, 1), "{case:?}");
     }
 }
 

@@ -167,7 +167,7 @@ proptest! {
         let shape = Shape { batch: 1, height: shape.height.min(20), ..shape };
         let case = Case::new(shape, seed);
         for tile in [Tile::Two, Tile::Four] {
-            let first = case.run(tile, Simd::Portable, 1, false);
+            let first = case.run(tile, Simd::PORTABLE, 1, false);
             for simd in Simd::available() {
                 for (threads, kept) in [(1, true), (3, false)] {
                     let same = first == case.run(tile, simd, threads, kept);

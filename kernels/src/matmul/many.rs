@@ -3,14 +3,11 @@
 
 use std::ops::Range;
 
-use super::{Product, Room, WIDTH};
+use super::{Product, ROOM, Room, WIDTH};
 use crate::product::tile;
 use crate::shared::Shared;
-use crate::simd::{BLOCK, Block, Vector, Work};
+use crate::simd::{BLOCK, Block, Simd, Vector, Work};
 use crate::threads::Threads;
-
-use super::ROOM;
-use crate::simd::Simd;
 
 /// Bytes of a panel's columns that a thread works with at once.
 const GROUP_BYTES: usize = 512 << 10;

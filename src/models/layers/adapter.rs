@@ -120,9 +120,10 @@ impl Adapters {
         }
     }
 
-    /// The layer's own weight, in [`Self::kind`].
+    /// The layer's own weight, in [`Self::kind`]; it is not kept so.
     pub fn weight(&self) -> Tensor {
-        self.own().weight
+        let stored = lock(&self.own.stored).weight.shallow_clone();
+        stored.to_kind(self.kind())
     }
 
     /// Of the layer's weight.
@@ -193,7 +194,8 @@ impl Adapters {
                 expected: format!("one that fits a layer of {shape:?}"),
             });
         }
-        let mut patched = self.current();
+        let mut patched = self.as_stored();
+        patched.weight = patched.weight.to_kind(self.kind());
         if let Some(weight) = weight {
             patched.weight = sum(&patched.weight, weight)?;
         }
@@ -382,14 +384,14 @@ mod tests {
         let layer = || Adapters::computing_in(Kind::Float, &stored, None, room.clone());
         let (first, second) = (layer(), layer());
         for (adapters, is_kept) in [(&first, true), (&second, false)] {
-            let [a, b] = [adapters.weight(), adapters.clone().weight()];
+            let [a, b] = [adapters.own().weight, adapters.clone().own().weight];
             assert!(a.equal(&expected) && b.equal(&expected));
             assert_eq!(a.data_ptr() == b.data_ptr(), is_kept);
             assert_eq!((adapters.kind(), adapters.copy_bytes()), (Kind::Float, 80));
         }
         assert_eq!(room.left(), 20);
         let _keep = KeepConverted::within(80);
-        let [a, b] = [second.weight(), second.weight()];
+        let [a, b] = [second.own().weight, second.own().weight];
         assert_eq!(a.data_ptr(), b.data_ptr());
     }
 

@@ -30,7 +30,7 @@ pub fn attention(
 ) -> Tensor {
     let all = [query, key, value];
     if let Mask::Nothing = mask
-        && Simd::detect() != Simd::Portable
+        && Simd::detect() != Simd::PORTABLE
         && all_plain(all)
         && all.iter().all(|x| fits(x, query))
     {

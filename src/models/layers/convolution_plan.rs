@@ -76,7 +76,7 @@ const USUAL_BATCH: usize = 2;
 
 /// The cheapest way for these sizes. `may_keep`: bytes of transformed weights that may be kept.
 pub fn choose(shape: &Shape, may_keep: usize) -> Method {
-    if Simd::detect() == Simd::Portable {
+    if Simd::detect() == Simd::PORTABLE {
         return Method::Direct;
     }
     let shape = &Shape {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn large_layers_take_the_fewest_products_and_tiny_ones_the_direct_way() {
-        if Simd::detect() == Simd::Portable {
+        if Simd::detect() == Simd::PORTABLE {
             return;
         }
         for (channels, side) in [([320, 320], 64), ([640, 640], 32), ([1280, 1280], 16)] {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn weights_are_kept_where_they_are_dear_and_there_is_room() {
-        if Simd::detect() == Simd::Portable {
+        if Simd::detect() == Simd::PORTABLE {
             return;
         }
         let small = shape(2, [128, 128], 8);

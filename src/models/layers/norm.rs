@@ -56,7 +56,7 @@ impl GroupNorm {
     fn plain(&self, x: &Tensor, own: &Parameters, silu: bool) -> Option<Tensor> {
         let (weight, bias) = (&own.weight, own.bias.as_ref()?);
         let fits = x.size().get(1) == weight.size().first();
-        if Simd::detect() == Simd::Portable || !fits || !all_plain([x, weight, bias]) {
+        if Simd::detect() == Simd::PORTABLE || !fits || !all_plain([x, weight, bias]) {
             return None;
         }
         let (x, weight, bias) = (x.contiguous(), weight.contiguous(), bias.contiguous());

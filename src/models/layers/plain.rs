@@ -1,4 +1,4 @@
-//! Tensors as the slices of f32 that `kernels/` works on.
+//! Tensors as the slices that `kernels/` works on: f32, and weights in 16 bits too.
 
 use std::slice;
 
@@ -113,7 +113,7 @@ pub(super) mod both_ways {
         let error = (&fast - &exact).abs().max() / exact.abs().max();
         let error = error.double_value(&[]);
         assert!(error < 2e-6, "{error:e}");
-        if Simd::detect() != Simd::Portable {
+        if Simd::detect() != Simd::PORTABLE {
             assert!(!fast.equal(&exact), "libtorch computed both");
         }
     }

@@ -7,9 +7,6 @@ use tch::Tensor;
 use super::Parameters;
 use super::plain::{all_plain, count, empty, stored, threads, values, values_mut};
 
-/// Rows from which it is faster than libtorch's product: a weight is brought in order in each call.
-const FEWEST_ROWS: usize = 16;
-
 /// What follows the product and its bias.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum After<'a> {
@@ -27,8 +24,7 @@ pub(super) fn tokens(x: &Tensor, layer: &Parameters, after: After<'_>) -> Option
     if size.pop() != Some(into) {
         return None;
     }
-    // Of one picture: the way does not depend on the batch.
-    if !is_faster(size.iter().skip(1).product(), x, layer, after) {
+    if !fits(x, layer, after) {
         return None;
     }
     // A picture's pixels, as tokens, lie feature by feature.
@@ -68,7 +64,7 @@ pub(super) fn pixels(x: &Tensor, layer: &Parameters, after: After<'_>) -> Option
         [batch, width, h, w] if width == into => (vec![batch, out, h, w], h * w),
         _ => return None,
     };
-    if !is_faster(rows, x, layer, after) {
+    if !fits(x, layer, after) {
         return None;
     }
     let x = x.contiguous();
@@ -94,16 +90,14 @@ fn features(layer: &Parameters) -> Option<(i64, i64)> {
     }
 }
 
-fn is_faster(rows: i64, x: &Tensor, layer: &Parameters, after: After<'_>) -> bool {
+/// Whether the kernel can read all of it and has vectors to be faster by.
+fn fits(x: &Tensor, layer: &Parameters, after: After<'_>) -> bool {
     let added = match after {
         After::Add(other) => Some(other),
         After::Nothing | After::Gate => None,
     };
     let all = [x].into_iter().chain(&layer.bias).chain(added);
-    Simd::detect() != Simd::Portable
-        && count(rows) >= FEWEST_ROWS
-        && stored(&layer.weight).is_some()
-        && all_plain(all)
+    Simd::detect() != Simd::PORTABLE && stored(&layer.weight).is_some() && all_plain(all)
 }
 
 /// Equal parts of the values, one after the other.
@@ -228,7 +222,7 @@ mod tests {
                 let error = ((fast - &exact).abs().max() / exact.abs().max()).double_value(&[]);
                 assert!(error < 1e-5, "{kind:?} {error:e}");
             }
-            if Simd::detect() != Simd::Portable {
+            if Simd::detect() != Simd::PORTABLE {
                 assert_eq!(made, 0, "{kind:?}: weights were converted");
             }
         }
@@ -263,15 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn the_way_of_a_picture_does_not_depend_on_how_many_are_drawn_at_once() {
-        let weights = weights();
-        let linear = Linear::new(&weights.root().child("linear"), 700, 48).unwrap();
-        let layer = weights.adapters()["linear"].current();
-        let few = ramp(&[32, FEWEST_ROWS as i64 - 1, 700], 1.0);
-        assert!(tokens(&few, &layer, After::Nothing).is_none());
-        let x = ramp(&[16, FEWEST_ROWS as i64, 700], 1.0);
-        let (all, one) = (linear.forward(&x), linear.forward(&x.narrow(0, 0, 1)));
-        assert!(one.equal(&all.narrow(0, 0, 1)));
+    fn the_numbers_of_a_picture_do_not_depend_on_how_many_are_drawn_at_once() {
+        let linear = Linear::new(&weights().root().child("linear"), 700, 48).unwrap();
+        for tokens in [1, 9, 40] {
+            let x = ramp(&[16, tokens, 700], 1.0);
+            let (all, one) = (linear.forward(&x), linear.forward(&x.narrow(0, 0, 1)));
+            assert!(one.equal(&all.narrow(0, 0, 1)), "{tokens}");
+        }
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
             let error = (&fast[0] - &exact).abs().max() / exact.abs().max();
             let error = error.double_value(&[]);
             assert!(error < 1e-5, "{error:e}");
-            let is_fast = Simd::detect() != Simd::Portable;
+            let is_fast = Simd::detect() != Simd::PORTABLE;
             assert_eq!(fast[0].equal(&exact), !is_fast, "which way was taken");
         }
     }
