@@ -6,6 +6,8 @@
 //! (`ss_tag_frequency`); Stability's ModelSpec 1.0.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -18,14 +20,16 @@ use crate::request::LoraNotes;
 const TRIGGER: &str = "modelspec.trigger_phrase";
 /// Where kohya's tools count the tags of all captions, by folder; JSON in a text.
 const TAG_FREQUENCY: &str = "ss_tag_frequency";
-/// That of a hundred thousand pictures stays below this.
-const MAX_TAGS_BYTES: usize = 16 << 20;
+/// That of ten thousand pictures stays below this, also where each has a sentence.
+const MAX_TAGS_BYTES: usize = 2 << 20;
 /// A page of text.
 const MAX_BESIDE_BYTES: u64 = 1 << 20;
 /// Tags that are kept, the most frequent first.
 const MOST_TAGS: usize = 12;
 /// Letters of each text that are kept.
 const MOST_LETTERS: usize = 2_000;
+/// A tag longer than this is none.
+const MOST_LETTERS_OF_A_TAG: usize = 100;
 /// Tags longer than this on average are whole sentences: their words count.
 const LETTERS_OF_SENTENCES: usize = 16;
 const LEAST_LETTERS_OF_A_WORD: usize = 3;
@@ -80,22 +84,35 @@ pub(super) fn in_file(beside: &Path) -> LoraNotes {
         negative: plain(text("negative text")),
         // 0 is what A1111 writes where nothing is preferred.
         weight: weight.filter(|weight| *weight != 0.0 && weight.abs() <= STRONGEST),
-        notes: notes.join("\n").chars().take(MOST_LETTERS).collect(),
+        notes: without_control(&notes.join("\n")),
         ..LoraNotes::default()
     }
 }
 
 fn read(path: &Path) -> Option<HashMap<String, Value>> {
-    let metadata = std::fs::metadata(path).ok()?;
-    let is_page = metadata.is_file() && metadata.len() <= MAX_BESIDE_BYTES;
-    let bytes = std::fs::read(path).ok().filter(|_| is_page)?;
+    // Asked first: who opens a pipe waits for somebody to write.
+    let is_page = |it: &Metadata| it.is_file() && it.len() <= MAX_BESIDE_BYTES;
+    std::fs::metadata(path).ok().filter(is_page)?;
+    let mut bytes = Vec::new();
+    let mut page = File::open(path).ok()?.take(MAX_BESIDE_BYTES);
+    page.read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
 /// In one line.
 fn plain(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_gap = |c: char| c.is_whitespace() || c.is_control();
+    let words = text.split(is_gap).filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
     words.join(" ").chars().take(MOST_LETTERS).collect()
+}
+
+/// In lines, and nothing that a terminal takes for a command.
+fn without_control(text: &str) -> String {
+    let letters = text.chars().take(MOST_LETTERS);
+    letters
+        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+        .collect()
 }
 
 /// The tags of all folders together.
@@ -119,6 +136,7 @@ fn most_frequent(text: &str) -> Vec<String> {
     if letters >= counts.len().saturating_mul(LETTERS_OF_SENTENCES) {
         counts = words_of(&counts);
     }
+    counts.retain(|tag, _| tag.chars().count() <= MOST_LETTERS_OF_A_TAG);
     let mut tags: Vec<(String, u64)> = counts.into_iter().collect();
     tags.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     tags.truncate(MOST_TAGS);
@@ -140,6 +158,8 @@ fn words_of(sentences: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn header(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -214,10 +234,48 @@ mod tests {
         ] {
             assert_eq!(written(text), LoraNotes::default(), "{text}");
         }
-        std::fs::File::create(&beside)
-            .unwrap()
-            .set_len(1 << 40)
-            .unwrap();
-        assert_eq!(in_file(&beside), LoraNotes::default());
+        // Of more than a page nothing counts.
+        let page = r#"{"notes": "Mine."}"#;
+        let padded = |bytes: u64| format!("{page}{}", " ".repeat(bytes as usize - page.len()));
+        assert_eq!(written(&padded(MAX_BESIDE_BYTES)).notes, "Mine.");
+        assert_eq!(written(&padded(MAX_BESIDE_BYTES + 1)), LoraNotes::default());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_holds_no_notes_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("ink.json");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let is_read = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Waits until somebody reads.
+                let writer = File::options().write(true).open(&pipe).unwrap();
+                is_read.store(true, Ordering::SeqCst);
+                drop(writer);
+            });
+            assert_eq!(in_file(&pipe), LoraNotes::default());
+            assert!(!is_read.load(Ordering::SeqCst));
+            File::open(&pipe).unwrap();
+        });
+    }
+
+    #[test]
+    fn nothing_commands_a_terminal_and_a_tag_is_a_few_words() {
+        let long = "x".repeat(MOST_LETTERS_OF_A_TAG + 1);
+        let mut tags: Vec<String> = (0..20).map(|n| format!("\"t{n}\": 1")).collect();
+        tags.push(format!("\"{long}\": 9, \"re\\u001b[2Jd\": 8"));
+        let tags = format!("{{\"a\": {{{}}}}}", tags.join(","));
+        let notes = in_header(&header(&[(TAG_FREQUENCY, &tags), (TRIGGER, "i\u{1b}nk")]));
+        assert_eq!(
+            (notes.tags[0].as_str(), notes.trigger.as_str()),
+            ("re [2Jd", "i nk")
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join("ink.json");
+        std::fs::write(&beside, r#"{"notes": "a\u001b[2J\nb"}"#).unwrap();
+        assert_eq!(in_file(&beside).notes, "a [2J\nb");
     }
 }
