@@ -69,7 +69,10 @@ fn both_spellings_draw_what_diffusers_draws_and_come_and_go() {
     let without = latents(&mut model);
     for spelling in ["kohya", "peft"] {
         let path = file(&format!("lora_{spelling}.safetensors"));
-        let notes = model.set_loras(&[lora(path, 0.8)]).unwrap();
+        let loras = [lora(path, 0.8)];
+        assert!(!model.has_loras(&loras));
+        let notes = model.set_loras(&loras).unwrap();
+        assert!(model.has_loras(&loras));
         assert_eq!(notes, Vec::<String>::new());
         common::both_ways(|| {
             let with = latents(&mut model);
@@ -79,6 +82,7 @@ fn both_spellings_draw_what_diffusers_draws_and_come_and_go() {
         });
     }
     model.set_loras(&[]).unwrap();
+    assert!(model.has_loras(&[]));
     assert!(latents(&mut model).equal(&without));
 }
 

@@ -123,8 +123,7 @@ impl StableDiffusion {
     ///
     /// Errors: [`crate::error::Error::AddOn`] naming the file; then no LoRA is attached.
     pub fn set_loras(&mut self, loras: &[Lora]) -> Result<Vec<String>> {
-        let print = |lora: &Lora| (lora.clone(), Print::of(&lora.path).ok());
-        let wanted: Vec<_> = loras.iter().map(print).collect();
+        let wanted = as_they_are(loras);
         if self.loras == wanted {
             return Ok(Vec::new());
         }
@@ -156,6 +155,11 @@ impl StableDiffusion {
         }
         self.loras = wanted;
         Ok(notes)
+    }
+
+    /// Whether it draws with exactly these LoRAs, as their files are now.
+    pub fn has_loras(&self, loras: &[Lora]) -> bool {
+        self.loras == as_they_are(loras)
     }
 
     /// Lets prompts name these embeddings from now on: those `given` by their path, then those `found`.
@@ -311,6 +315,12 @@ impl StableDiffusion {
     pub fn latent_channels(&self) -> i64 {
         self.decoder.config().latent_channels
     }
+}
+
+/// LoRAs and how their files are now.
+fn as_they_are(loras: &[Lora]) -> Vec<(Lora, Option<Print>)> {
+    let print = |lora: &Lora| (lora.clone(), Print::of(&lora.path).ok());
+    loras.iter().map(print).collect()
 }
 
 fn note_unused(part: Part, weights: &Weights, notes: &mut Vec<String>) {

@@ -92,10 +92,13 @@ fn conditions(
     batch: &Range<usize>,
 ) -> Result<BatchConditions> {
     if let Some(loras) = &plan.prompts(batch.start).loras {
+        // What LoRAs take is missed once they are there, as those of the first pictures may be already. With
+        // no new ones nothing is asked: what is free later lacks what this drawing took itself.
+        let are_new = batch.start == 0 || !(loras.is_empty() || model.has_loras(loras));
         for note in model.set_loras(loras)? {
             log::info!("{note}");
         }
-        if let Err(error) = plan.make_room(model) {
+        if are_new && let Err(error) = plan.make_room(model) {
             // Their copies of layers took it: the next drawing has it back.
             model.set_loras(&[])?;
             return Err(error);
