@@ -17,12 +17,9 @@ const MAX_YAML_BYTES: u64 = 1 << 20;
 const MAX_PLACES: usize = 256;
 
 /// Folders of whole models, as A1111, ComfyUI and Forge name them.
-const CHECKPOINTS: [&str; 4] = [
-    "Stable-diffusion",
-    "checkpoints",
-    "diffusion_models",
-    "unet",
-];
+const CHECKPOINTS: [&str; 2] = ["Stable-diffusion", "checkpoints"];
+/// Folders of UNets alone, and of whole models too.
+const UNETS: [&str; 2] = ["diffusion_models", "unet"];
 /// Folders of what models are drawn with.
 const ADD_ONS: [&str; 14] = [
     "Lora",
@@ -84,7 +81,7 @@ fn is_list(path: &Path) -> bool {
 /// The folders of models in the folder of a program; `None` for any other folder.
 fn of_program(folder: &Path) -> Option<Vec<PathBuf>> {
     let models = folder.join("models");
-    let known = CHECKPOINTS.iter().chain(&ADD_ONS);
+    let known = CHECKPOINTS.iter().chain(&UNETS).chain(&ADD_ONS);
     known.map(|name| models.join(name)).find(|it| it.is_dir())?;
     let embeddings = folder.join("embeddings");
     Some(
@@ -95,15 +92,16 @@ fn of_program(folder: &Path) -> Option<Vec<PathBuf>> {
     )
 }
 
-/// A folder of checkpoints has its LoRAs, VAEs and embeddings beside it.
+/// A folder of checkpoints has its LoRAs, VAEs, UNets and embeddings beside it.
 fn beside(folder: &Path) -> Vec<PathBuf> {
+    let mut checkpoints = CHECKPOINTS.iter().chain(&UNETS);
     let is_checkpoints = folder
         .file_name()
-        .is_some_and(|name| CHECKPOINTS.iter().any(|known| name == *known));
+        .is_some_and(|name| checkpoints.any(|known| name == *known));
     let Some(models) = folder.parent().filter(|_| is_checkpoints) else {
         return Vec::new();
     };
-    let of_models = ADD_ONS.iter().map(|name| models.join(name));
+    let of_models = ADD_ONS.iter().chain(&UNETS).map(|name| models.join(name));
     let of_program = models.parent().map(|program| program.join("embeddings"));
     of_models
         .chain(of_program)
@@ -230,6 +228,7 @@ mod tests {
                 "models/checkpoints",
                 "models/loras",
                 "models/vae",
+                "models/unet",
                 "models/custom",
                 "embeddings",
             ],
@@ -241,8 +240,14 @@ mod tests {
                 "models/checkpoints",
                 "models/loras",
                 "models/vae",
+                "models/unet",
                 "embeddings"
             ]
+        );
+        let unets = root.path().join("models/unet");
+        assert_eq!(
+            found(root.path(), &unets),
+            ["models/unet", "models/loras", "models/vae", "embeddings"]
         );
         let mine = root.path().join("models/custom");
         assert_eq!(found(root.path(), &mine), ["models/custom"]);
