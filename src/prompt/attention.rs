@@ -26,14 +26,6 @@ impl Piece {
             weight,
         }
     }
-
-    /// Weights in weights multiply: they stay what a tensor can hold.
-    pub(super) fn hold(&mut self) {
-        if let Self::Text { weight, .. } = self {
-            let most = f64::from(f32::MAX);
-            *weight = weight.clamp(-most, most);
-        }
-    }
 }
 
 pub(super) const ROUND_FACTOR: f64 = 1.1;
@@ -42,15 +34,13 @@ const SQUARE_FACTOR: f64 = 1.0 / 1.1;
 /// Splits the text of one phase of a prompt into weighted pieces, as `emphasis` reads it. Never
 /// fails: a bracket without its partner counts to the end, as in A1111.
 pub fn pieces(text: &str, emphasis: Emphasis) -> Vec<Piece> {
-    let mut pieces = match emphasis {
+    match emphasis {
         Emphasis::Original | Emphasis::NoNorm => a1111(text),
         Emphasis::Ignore => unweighted(a1111(text)),
         Emphasis::None => vec![Piece::text(text, 1.0)],
         Emphasis::Comfyui => comfyui::pieces(text),
         Emphasis::Compel => compel::pieces(text),
-    };
-    pieces.iter_mut().for_each(Piece::hold);
-    pieces
+    }
 }
 
 fn unweighted(pieces: Vec<Piece>) -> Vec<Piece> {
@@ -130,6 +120,12 @@ pub(super) fn held(number: &str) -> Option<f64> {
     (number.abs() <= f64::from(f32::MAX)).then_some(number)
 }
 
+/// A weight in a weight: both multiply, and stay what a tensor can hold.
+pub(super) fn product(weight: f64, factor: f64) -> f64 {
+    let most = f64::from(f32::MAX);
+    (weight * factor).clamp(-most, most)
+}
+
 fn a1111(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     // Where open brackets began, as indices into the pieces.
@@ -184,7 +180,7 @@ fn push_words(pieces: &mut Vec<Piece>, text: &str) {
 fn multiply(pieces: &mut [Piece], from: usize, factor: f64) {
     for piece in pieces.iter_mut().skip(from) {
         if let Piece::Text { weight, .. } = piece {
-            *weight *= factor;
+            *weight = product(*weight, factor);
         }
     }
 }
@@ -242,6 +238,9 @@ mod tests {
             (Original, "((a:M):M)"),
             (Comfyui, "((a):M)"),
             (Compel, "((a)M)M"),
+            // Times nothing.
+            (Original, "((((((((((a:M):M):M):M):M):M):M):M):M):0)"),
+            (Compel, "((((((((((a)M)M)M)M)M)M)M)M)M)0"),
         ] {
             let prompt = prompt.replace('N', &nines).replace('M', &many);
             for piece in pieces(&prompt, emphasis) {

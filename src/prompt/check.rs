@@ -381,7 +381,9 @@ impl Reader<'_> {
     /// `(words:1.2)`, which is a weight as A1111 and ComfyUI read brackets.
     fn weight_of_others(&mut self, plain: &str, inside: Range<usize>) {
         let words = plain.get(inside.clone()).unwrap_or_default();
-        let Some((before, number)) = words.rsplit_once(':') else {
+        // No further back than a number goes: deep brackets are read in time.
+        let start = words.rfind(['(', ')']).map_or(0, |at| at + 1);
+        let Some((before, number)) = from(words, start).rsplit_once(':') else {
             return;
         };
         let number = number.trim();
@@ -389,7 +391,7 @@ impl Reader<'_> {
             let message = format!(
                 "\":{number}\" is words as compel reads brackets; its weight stands behind them: (words){number}"
             );
-            self.warn(inside.start + before.len()..inside.end, message);
+            self.warn(inside.start + start + before.len()..inside.end, message);
         }
     }
 

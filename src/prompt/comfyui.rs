@@ -3,7 +3,7 @@
 //! Source: ComfyUI `comfy/sd1_clip.py` (`parse_parentheses`, `token_weights`, `escape_important`).
 
 use super::Piece;
-use super::attention::held;
+use super::attention::{ROUND_FACTOR, held, product};
 
 /// Deeper brackets keep the weight that they are in: bounds the recursion.
 const MAX_DEPTH: usize = 100;
@@ -31,7 +31,7 @@ fn weigh(text: &str, weight: f64, depth: usize, to: &mut Vec<Piece>) {
                     .rsplit_once(':')
                     .filter(|(words, _)| !words.is_empty());
                 let said = said.and_then(|(words, number)| Some((words, held(number.trim())?)));
-                let (words, weight) = said.unwrap_or((inside, weight * 1.1));
+                let (words, weight) = said.unwrap_or((inside, product(weight, ROUND_FACTOR)));
                 weigh(words, weight, depth + 1, to);
             }
             None => {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Piece;
-use super::attention::held;
+use super::attention::{held, product};
 use super::mixture::{Blended, Joined};
 use super::weigh::Weighed;
 
@@ -77,7 +77,6 @@ fn fused(fragments: Fragments) -> Vec<Piece> {
     if pieces.is_empty() {
         pieces.push(Piece::text("", 1.0));
     }
-    pieces.iter_mut().for_each(Piece::hold);
     pieces
 }
 
@@ -208,7 +207,7 @@ fn weighable(text: &str, depth: usize) -> Option<(Fragments, &str)> {
     if let Some((factor, rest)) = factor_behind(rest, is_group) {
         fragments
             .iter_mut()
-            .for_each(|(_, weight)| *weight *= factor);
+            .for_each(|(_, weight)| *weight = product(*weight, factor));
         return Some((fragments, rest));
     }
     if let Some(rest) = swap_behind(rest, depth) {
