@@ -26,7 +26,7 @@ use easel::request::{
 use easel::worker::message::{Event, FileCommand, OpenedPicture, Picture, Recipe};
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
-use egui_kittest::kittest::Queryable;
+use egui_kittest::kittest::{NodeT, Queryable};
 
 fn request(window: &Window) -> &GenerationRequest {
     &window.state().state().settings.request
@@ -518,6 +518,7 @@ fn the_words_of_a_lora_go_into_the_prompt_with_it_or_by_a_click() {
     };
     let trained = LoraNotes {
         tags: vec!["miku (vocaloid)".to_owned(), "solo".to_owned()],
+        negative: "blurry".to_owned(),
         ..LoraNotes::default()
     };
     script.say(Event::AddOnsFound(vec![
@@ -545,6 +546,16 @@ fn the_words_of_a_lora_go_into_the_prompt_with_it_or_by_a_click() {
         "a fox, ink wash, sumi-e, miku \\(vocaloid\\) <lora:ink:0.75> <lora:miku:1>"
     );
     assert!(shows(&window, "Add solo") && !shows(&window, "Add miku"));
+    // Chosen though it is named, it stays as it is.
+    let before = request(&window).clone();
+    button(&mut window, "Add a LoRA");
+    let miku = window.get_all_by_role(Role::Button).find(|node| {
+        let node = node.accesskit_node();
+        node.label().is_some_and(|label| label.starts_with("miku"))
+    });
+    miku.unwrap().click();
+    window.run();
+    assert_eq!(*request(&window), before);
 }
 
 #[test]

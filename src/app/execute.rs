@@ -209,16 +209,17 @@ impl App {
         }
     }
 
-    /// Names a LoRA in the prompt, as a person noted that it is used.
+    /// Names a LoRA in the prompt, as a person noted that it is used; one that is there stays as it is.
     fn add_lora(&mut self, name: &str) {
         let notes = AddOn::find(&self.state.models.add_ons, AddOnKind::Lora, name, None);
         let notes = notes.map(|lora| &lora.notes);
         let weight = notes.and_then(|notes| notes.weight).unwrap_or(1.0);
         let said = |text: fn(&LoraNotes) -> &String| notes.map_or("", |notes| text(notes).as_str());
         let request = &mut self.state.settings.request;
-        lora_tags::add(&mut request.prompt, name, weight, said(|it| &it.activation));
-        request.negative_prompt =
-            lora_tags::with_words(&request.negative_prompt, said(|it| &it.negative));
+        if lora_tags::add(&mut request.prompt, name, weight, said(|it| &it.activation)) {
+            request.negative_prompt =
+                lora_tags::with_words(&request.negative_prompt, said(|it| &it.negative));
+        }
     }
 
     // --- models ---

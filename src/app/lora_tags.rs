@@ -68,17 +68,18 @@ pub fn remove(prompt: &mut String, tag: &Tag) {
     *prompt = joined;
 }
 
-/// Names another LoRA at the end, where it is in nobody's way, with the words that go with it; one that
-/// is named already stays.
-pub fn add(prompt: &mut String, name: &str, weight: f64, words: &str) {
+/// Names another LoRA at the end, where it is in nobody's way, with the words that go with it. One that
+/// is named already stays: then nothing changes.
+pub fn add(prompt: &mut String, name: &str, weight: f64, words: &str) -> bool {
     if tags(prompt).iter().any(|tag| tag.name == name) {
-        return;
+        return false;
     }
     *prompt = with_words(prompt, words);
     if !prompt.is_empty() && !prompt.ends_with(char::is_whitespace) {
         prompt.push(' ');
     }
     prompt.push_str(&written(name, weight));
+    true
 }
 
 /// A prompt with these words too, before the tags at its end.

@@ -56,6 +56,8 @@ pub const IDEAS_HEIGHT: f32 = 380.0;
 pub const PICKER_WIDTH: f32 = 380.0;
 pub const PICKER_HEIGHT: f32 = 360.0;
 pub const PICKER_PICTURE: f32 = 32.0;
+/// Around the words of a LoRA that a click adds.
+pub const WORD_PADDING: Vec2 = Vec2::new(6.0, 1.0);
 /// Room for the word between two fields.
 pub const TO_WIDTH: f32 = 18.0;
 pub const MIN_WINDOW: [f32; 2] = [480.0, 400.0];

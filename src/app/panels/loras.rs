@@ -142,7 +142,7 @@ fn words_ui(ui: &mut Ui, notes: &LoraNotes, request: &GenerationRequest, actions
     ui.scope(|ui| {
         ui.spacing_mut().item_spacing = Vec2::splat(theme::SPACE_XS);
         ui.spacing_mut().interact_size.y = theme::RESET_WIDTH;
-        ui.spacing_mut().button_padding = Vec2::new(6.0, 1.0);
+        ui.spacing_mut().button_padding = theme::WORD_PADDING;
         ui.horizontal_wrapped(|ui| {
             for (shown, written) in &words {
                 let button = Button::new(theme::hint(ui, format!("+ {shown}"))).truncate();
