@@ -1,6 +1,7 @@
 //! The model menu of the top bar: every model that was found, with family, size and the picture beside
-//! its file; searchable. And the VAE and the refiner, which are chosen the same way.
+//! its file; searchable. And the UNet, the VAE and the refiner, which are chosen the same way.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use egui::{Button, Id, Ui};
@@ -32,17 +33,19 @@ pub fn model_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions
         name.as_str(),
         icons::atom(icons::CARET_DOWN),
     ));
+    let button = ui.add(button);
     let tooltip = state.card().map_or_else(
         || "The model that draws".to_owned(),
         |card| {
-            let place = place_among(card, &state.models.found);
+            // Looked for where somebody reads it.
+            let place = button.hovered().then(|| by_name(&state.models.found));
+            let place = place.and_then(|all| place_among(card, &all));
             let lines = [card.family.clone(), card.description.clone()].into_iter();
             let lines = lines.chain(place).filter(|line| !line.is_empty());
             lines.collect::<Vec<_>>().join("\n")
         },
     );
-    let button = ui
-        .add(button)
+    let button = button
         .on_hover_text(tooltip)
         .accessible_name(format!("Model: {name}"));
     popup(&button, "Models")
@@ -54,10 +57,8 @@ fn menu_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mu
     ui.set_width(theme::PICKER_WIDTH);
     let chosen = &state.settings.request.model;
     let found = &state.models.found;
-    let entries: Vec<Entry> = found
-        .iter()
-        .map(|card| entry(card, found, chosen))
-        .collect();
+    let all = by_name(found);
+    let entries: Vec<Entry> = found.iter().map(|card| entry(card, &all, chosen)).collect();
     let mut list = List {
         query: &mut state.picker_query,
         textures,
@@ -79,8 +80,22 @@ fn menu_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actions: &mu
     }
 }
 
+/// Models by what they are called, in small letters.
+type ByName<'a> = HashMap<String, Vec<&'a ModelCard>>;
+
+fn by_name(all: &[ModelCard]) -> ByName<'_> {
+    let mut named = ByName::new();
+    for card in all {
+        named
+            .entry(card.name.to_lowercase())
+            .or_default()
+            .push(card);
+    }
+    named
+}
+
 /// Of several models with one name, as a converted model has its original's, each says where it lies too.
-fn entry(card: &ModelCard, all: &[ModelCard], chosen: &Option<PathBuf>) -> Entry {
+fn entry(card: &ModelCard, all: &ByName<'_>, chosen: &Option<PathBuf>) -> Entry {
     let mut detail = vec![card.family.clone(), size_text(card.size_bytes)];
     detail.extend(place_among(card, all));
     let path = card.path.as_ref().map(|path| path.display().to_string());
@@ -98,10 +113,10 @@ fn entry(card: &ModelCard, all: &[ModelCard], chosen: &Option<PathBuf>) -> Entry
 
 /// What tells a model from others that are called as it is: its file or folder, with the folder around it
 /// where others' are called so too.
-fn place_among(card: &ModelCard, all: &[ModelCard]) -> Option<String> {
-    let name = card.name.to_lowercase();
-    let is_other = |it: &&ModelCard| it.path != card.path && it.name.to_lowercase() == name;
-    let mut others = all.iter().filter(is_other).peekable();
+fn place_among(card: &ModelCard, all: &ByName<'_>) -> Option<String> {
+    let named = all.get(&card.name.to_lowercase())?;
+    let is_other = |it: &&&ModelCard| it.path != card.path;
+    let mut others = named.iter().filter(is_other).peekable();
     others.peek()?;
     let Some(path) = &card.path else {
         return Some("comes with Easel".to_owned());
@@ -201,17 +216,13 @@ pub fn refiner_ui(ui: &mut Ui, state: &mut State, textures: &mut Textures, actio
     };
     let chosen = refiner.as_ref().map(|refiner| refiner.path.clone());
     let model = &state.settings.request.model;
+    let all = by_name(&state.models.found);
     let found = state
         .models
         .found
         .iter()
         .filter(|card| is_xl(card) && card.path != *model);
-    let found = found.filter_map(|card| {
-        Some((
-            card.path.clone()?,
-            entry(card, &state.models.found, &chosen),
-        ))
-    });
+    let found = found.filter_map(|card| Some((card.path.clone()?, entry(card, &all, &chosen))));
     // Those that are made for it first.
     let mut found: Vec<_> = found.collect();
     found.sort_by_key(|(_, entry)| !entry.detail.contains("refiner"));
@@ -288,7 +299,8 @@ mod tests {
             card("Dream", Some("/models/b/dream.safetensors")),
             card("Other", Some("/models/other.safetensors")),
         ];
-        let details = all.iter().map(|card| entry(card, &all, &None).detail);
+        let named = by_name(&all);
+        let details = all.iter().map(|card| entry(card, &named, &None).detail);
         let places = [
             " · comes with Easel",
             " · starter-f16.safetensors",
