@@ -195,6 +195,14 @@ impl Error {
             | Self::Cancelled => String::new(),
         }
     }
+
+    /// All of it in a line, for the log.
+    pub fn in_full(&self) -> String {
+        match self.details() {
+            details if details.is_empty() => self.to_string(),
+            details => format!("{self} ({details})"),
+        }
+    }
 }
 
 impl From<tch::TchError> for Error {
@@ -253,7 +261,11 @@ mod tests {
         assert!(details.starts_with("Reading a/b.png: "), "{details}");
         assert!(details.contains('2') && !details.contains('{'), "{details}");
         assert_eq!(Error::model("a", "it is empty").details(), "");
-        assert_eq!(Error::from_torch_message("mat1").details(), "mat1");
+        let torch = Error::from_torch_message("mat1");
+        assert_eq!(torch.details(), "mat1");
+        assert_eq!(torch.in_full(), "The drawing engine failed (mat1)");
+        let device = Error::from_panic(&"cuda.pt: not a tensor");
+        assert!(device.in_full().ends_with("cuda.pt: not a tensor"));
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn guarded(
     let asked = command.clone();
     catch_unwind(AssertUnwindSafe(|| answer(command))).unwrap_or_else(|panic| {
         let error = Error::from_panic(&*panic);
-        log::warn!("{} failed: {}", doing(&asked), error.details());
+        log::warn!("{} failed: {}", doing(&asked), error.in_full());
         Some(match asked {
             FileCommand::Thumbnail { path, .. } | FileCommand::OpenPicture { path } => {
                 unreadable(path, &error)

@@ -137,7 +137,7 @@ pub(super) fn opened<T>(path: &Path, open: impl FnOnce() -> Result<T>) -> Option
             .ok(),
         Err(panic) => {
             let error = Error::from_panic(&*panic);
-            log::warn!("{}: {}", path.display(), error.details());
+            log::warn!("{}: {}", path.display(), error.in_full());
             None
         }
     }
