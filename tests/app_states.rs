@@ -5,7 +5,7 @@
 
 mod app_support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use app_support::{
@@ -955,7 +955,7 @@ fn a_dropped_picture_offers_its_settings_and_a_dropped_model_to_open_it() {
 struct Dropped(PathBuf);
 
 impl egui::DroppedFile for Dropped {
-    fn path(&self) -> &std::path::Path {
+    fn path(&self) -> &Path {
         &self.0
     }
 
@@ -964,7 +964,7 @@ impl egui::DroppedFile for Dropped {
     }
 }
 
-fn drop_file(window: &mut Window, path: &std::path::Path) {
+fn drop_file(window: &mut Window, path: &Path) {
     window
         .input_mut()
         .dropped_files
@@ -1046,18 +1046,22 @@ fn a_history_that_cannot_be_listed_says_why_and_offers_another_folder() {
     window.run();
     assert!(shows(&window, "Looking for pictures…"));
     script.history(2);
-    let refused = std::io::Error::from_raw_os_error(13);
-    script.say(Event::HistoryFailed(failure(&Error::io(
-        "Reading",
-        "/pictures",
-        refused,
-    ))));
+    let refused = || std::io::Error::from_raw_os_error(13);
+    let failed = |root: &Path| Event::HistoryFailed {
+        root: root.to_path_buf(),
+        failure: failure(&Error::io("Reading", root, refused())),
+    };
+    // What is shown of the same folder may be there yet.
+    script.say(failed(&root()));
+    window.run();
+    assert!(shows(&window, "2026-11-24/00002-1002.png"));
+    script.say(failed(Path::new("/other")));
     window.run();
     assert!(!shows(&window, "Looking for pictures…"));
     assert!(!shows(&window, "2026-11-24/00002-1002.png"));
     assert!(shows(
         &window,
-        "Reading /pictures failed: the system does not allow it"
+        "Reading /other failed: the system does not allow it"
     ));
     script.files();
     button(&mut window, "Choose another folder…");
@@ -1066,7 +1070,7 @@ fn a_history_that_cannot_be_listed_says_why_and_offers_another_folder() {
     assert!(script.files().iter().any(listed));
     script.say(Event::HistoryListed(Vec::new()));
     window.run();
-    assert!(!shows(&window, "Reading /pictures failed"));
+    assert!(!shows(&window, "Reading /other failed"));
     assert!(shows(&window, "What you draw is kept here."));
 }
 

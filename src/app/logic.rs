@@ -93,10 +93,10 @@ impl App {
                 self.state.look_up_opened();
             }
             Event::HistoryListed(paths) => self.on_history(paths),
-            Event::HistoryFailed(failure) => {
+            Event::HistoryFailed { root, failure } => {
                 let history = &mut self.state.history;
-                // Those of another folder.
-                history.paths.clear();
+                // Those of another folder go.
+                history.paths.retain(|path| path.starts_with(&root));
                 history.listed = false;
                 history.failure = Some(failure);
             }

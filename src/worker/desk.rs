@@ -91,7 +91,10 @@ fn guarded(
                 asked,
                 tokens: None,
             },
-            FileCommand::ListHistory { .. } => Event::HistoryFailed(error.into()),
+            FileCommand::ListHistory { root } => Event::HistoryFailed {
+                root,
+                failure: error.into(),
+            },
             _ => Event::FileFailed(error.into()),
         })
     })
@@ -133,15 +136,18 @@ fn answer(config: &WorkerConfig, desk: &mut Desk<'_>, command: FileCommand) -> O
             let _ = desk.searches.send(Search { folders, wildcards });
             return None;
         }
-        FileCommand::ListHistory { root } => match Watched::list(root) {
+        FileCommand::ListHistory { root } => match Watched::list(root.clone()) {
             Ok(library) => {
                 let library = desk.library.insert(library);
                 Event::HistoryListed(library.pictures().to_vec())
             }
             Err(error) => {
-                // What lies in the folder before is not asked for any more.
-                desk.library = None;
-                Event::HistoryFailed(error.into())
+                let library = desk.library.take();
+                desk.library = library.and_then(|library| library.failed(&root));
+                Event::HistoryFailed {
+                    root,
+                    failure: error.into(),
+                }
             }
         },
         FileCommand::Thumbnail { path, size_px } => match output::thumbnail(&path, size_px) {
@@ -260,9 +266,29 @@ mod tests {
             counter: TokenCounter::default(),
             library: Some(Watched::list(folder.path().to_path_buf()).unwrap()),
         };
-        let event = answer(&config, &mut desk, FileCommand::ListHistory { root: file });
-        assert!(matches!(event, Some(Event::HistoryFailed(_))), "{event:?}");
+        let fails = |desk: &mut Desk<'_>, root: &Path| {
+            let root = root.to_path_buf();
+            let event = answer(&config, desk, FileCommand::ListHistory { root });
+            assert!(
+                matches!(event, Some(Event::HistoryFailed { .. })),
+                "{event:?}"
+            );
+        };
+        fails(&mut desk, &file);
         assert!(desk.library.is_none(), "the old folder is not watched on");
+        // A folder that is gone for a while is, and what is there then is told.
+        let drive = folder.path().join("drive");
+        std::fs::create_dir(&drive).unwrap();
+        desk.library = Some(Watched::list(drive.clone()).unwrap());
+        std::fs::remove_dir(&drive).unwrap();
+        std::fs::write(&drive, "").unwrap();
+        fails(&mut desk, &drive);
+        let mut watched = desk.library.take().unwrap();
+        assert!(!watched.look());
+        std::fs::remove_file(&drive).unwrap();
+        std::fs::create_dir(&drive).unwrap();
+        assert!(watched.look());
+        assert!(!watched.look());
     }
 
     #[test]

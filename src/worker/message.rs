@@ -196,8 +196,11 @@ pub enum Event {
     AddOnsFound(Vec<AddOn>),
     /// Answers `ListHistory`; unasked, after pictures came or went.
     HistoryListed(Vec<PathBuf>),
-    /// The pictures cannot be listed.
-    HistoryFailed(Failure),
+    /// The pictures below this folder cannot be listed.
+    HistoryFailed {
+        root: PathBuf,
+        failure: Failure,
+    },
     ThumbnailReady {
         path: PathBuf,
         pixels: Arc<Pixels>,

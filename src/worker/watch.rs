@@ -16,6 +16,8 @@ pub(super) struct Watched {
     root: PathBuf,
     folders: Vec<(PathBuf, SystemTime)>,
     listed: Vec<PathBuf>,
+    /// It could not be listed since.
+    failed: bool,
 }
 
 impl Watched {
@@ -29,6 +31,16 @@ impl Watched {
             listed: output::list_pictures(&root)?,
             folders,
             root,
+            failed: false,
+        })
+    }
+
+    /// `root` could not be listed: where it is this one, how it is when it can be again is told then. `None`:
+    /// another folder is asked for now.
+    pub(super) fn failed(self, root: &Path) -> Option<Self> {
+        (self.root == root).then_some(Self {
+            failed: true,
+            ..self
         })
     }
 
@@ -37,20 +49,23 @@ impl Watched {
         &self.listed
     }
 
-    /// Looks again; whether there are other pictures now. Costs one question a folder while nothing
-    /// has changed.
+    /// Looks again; whether there is something to tell: other pictures, or that they are there again. Costs one
+    /// question a folder while nothing has changed.
     pub(super) fn look(&mut self) -> bool {
-        if changes(&self.root) == self.folders {
+        if !self.failed && changes(&self.root) == self.folders {
             return false;
         }
         match Self::list(self.root.clone()) {
             Ok(now) => {
-                let other = now.listed != self.listed;
+                let other = self.failed || now.listed != self.listed;
                 *self = now;
                 other
             }
             Err(error) => {
-                log::warn!("{error}");
+                if !self.failed {
+                    log::warn!("{error}");
+                }
+                self.failed = true;
                 false
             }
         }
