@@ -388,12 +388,45 @@ fn before_its_first_step_a_drawing_is_told_by_the_one_before() {
     };
     assert_eq!(first_told(1, request(3)), None);
     assert!(first_told(2, request(3)).is_some());
-    // Of another sampler nothing is known.
-    let other = GenerationRequest {
-        sampler: Some(SamplerId::Heun),
+    // Of other arithmetic nothing is known, and then of another sampler.
+    let exact = GenerationRequest {
+        arithmetic: Arithmetic::Exact,
         ..request(3)
     };
-    assert_eq!(first_told(3, other), None);
+    assert_eq!(first_told(3, exact.clone()), None);
+    let other = GenerationRequest {
+        sampler: Some(SamplerId::Heun),
+        ..exact
+    };
+    assert_eq!(first_told(4, other), None);
+}
+
+#[test]
+fn while_the_prompt_is_read_all_pictures_at_once_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = worker();
+    let five = GenerationRequest {
+        count: Some(5),
+        batch_size: Some(4),
+        ..request(3)
+    };
+    let told = |id: u64| -> Vec<_> {
+        worker.send(job(id, folder.path(), five.clone())).unwrap();
+        let events = until_end(&worker, id).into_iter();
+        let progress = events.filter_map(|event| match event {
+            Event::Progress { progress, .. } => Some(progress),
+            _ => None,
+        });
+        let unmeasured = progress.take_while(|it| it.step == 0);
+        unmeasured.map(|it| (it.stage, it.remaining_secs)).collect()
+    };
+    told(1);
+    let again = told(2);
+    let [(Stage::ReadingPrompt, reading), (Stage::Drawing, drawing)] = again.as_slice() else {
+        panic!("{again:?}");
+    };
+    assert!(reading.is_some());
+    assert_eq!(reading, drawing);
 }
 
 #[test]

@@ -210,9 +210,11 @@ fn plan_line(plan: &JobPlan) -> String {
 /// `Drawing, step 5 of 20, 3.1 it/s, 4 s left`.
 fn progress_line(progress: &Progress) -> String {
     let mut line = stage_words(progress.stage).to_owned();
-    let is_first = progress.stage == Stage::Drawing && progress.step == 0;
-    if is_first {
-        line.push_str(&format!(", first of {} steps", progress.steps));
+    if progress.stage == Stage::Drawing && progress.step == 0 {
+        line.push_str(&match progress.steps {
+            1 => ", the one step".to_owned(),
+            steps => format!(", first of {steps} steps"),
+        });
     } else if progress.stage == Stage::Drawing {
         line.push_str(&format!(", step {} of {}", progress.step, progress.steps));
         if let Some(speed) = progress.steps_per_sec.filter(|speed| *speed > 0.0) {
@@ -224,7 +226,8 @@ fn progress_line(progress: &Progress) -> String {
         }
     }
     if let Some(seconds) = progress.remaining_secs {
-        let about = if is_first { "about " } else { "" };
+        let is_guess = progress.is_told_by_another();
+        let about = if is_guess { "about " } else { "" };
         line.push_str(&format!(", {about}{} left", duration_words(seconds)));
     }
     line
@@ -443,6 +446,11 @@ mod tests {
         assert_eq!(
             progress_line(&first),
             "Drawing, first of 20 steps, about 2 min 5 s left"
+        );
+        let only = Progress { steps: 1, ..first };
+        assert_eq!(
+            progress_line(&only),
+            "Drawing, the one step, about 2 min 5 s left"
         );
         progress.stage = Stage::Enlarging;
         progress.remaining_secs = None;

@@ -65,8 +65,27 @@ struct Loaded {
     took: Option<(DrawingKind, Took)>,
 }
 
-/// What tells how long a step takes, beside the model and the pixels: sampler, guidance, upscaler.
-type DrawingKind = (SamplerId, bool, bool);
+/// What tells how long a drawing takes, beside the model, the pixels and the steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct DrawingKind {
+    sampler: SamplerId,
+    arithmetic: Arithmetic,
+    is_guided: bool,
+    is_refined: bool,
+    is_enlarged: bool,
+}
+
+impl DrawingKind {
+    fn of(plan: &GenerationPlan, arithmetic: Arithmetic, upscaler: Option<&Upscaler>) -> Self {
+        Self {
+            sampler: plan.sampler,
+            arithmetic,
+            is_guided: plan.guidance_scale > 1.0,
+            is_refined: plan.refiner.is_some(),
+            is_enlarged: upscaler.is_some(),
+        }
+    }
+}
 
 /// What a model is loaded as, and how its files were then.
 #[derive(Clone, Debug, PartialEq)]
@@ -247,7 +266,7 @@ impl Engine {
             request.arithmetic,
         );
         let in_memory = in_memory(&loaded.model, Vec::new());
-        let kind = (plan.sampler, plan.guidance_scale > 1.0, upscaler.is_some());
+        let kind = DrawingKind::of(&plan, request.arithmetic, upscaler);
         let before = loaded.took.filter(|(known, _)| *known == kind);
         let mut watcher = JobWatcher::new(
             job,

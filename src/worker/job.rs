@@ -213,24 +213,15 @@ impl<'a> JobWatcher<'a> {
         let (pictures, steps) = (self.plan.seeds.len(), self.plan.steps);
         // A picture's decoding and enlarging count as one step more.
         let units = pictures * (steps + 1);
-        let finishing = matches!(
-            self.stage,
-            Stage::Decoding | Stage::Enlarging | Stage::Saving
-        );
-        let done = match (self.stage, finishing) {
-            (Stage::LoadingModel | Stage::ReadingPrompt, _) => 0,
-            (_, false) => batch.start * (steps + 1) + batch.len() * step,
-            // All pictures of the batch have their steps, those before this one are finished.
-            (_, true) => {
-                let size = self.plan.batch_size.max(1);
-                let first = batch.start - batch.start % size;
-                let end = (first + size).min(pictures);
-                first * (steps + 1) + (end - first) * steps + (batch.start - first)
-            }
-        };
+        let size = self.plan.batch_size.max(1);
+        let first = batch.start - batch.start % size;
+        let end = (first + size).min(pictures);
+        // Each picture's steps; those before this one are finished.
+        let steps_done = first * steps + end.saturating_sub(first) * step;
+        let done = steps_done + batch.start;
         self.fraction = self.fraction.max(done as f32 / units.max(1) as f32);
         let pictures_left = pictures.saturating_sub(batch.start);
-        let calls_left = self.batches_after(batch.start) * steps + steps.saturating_sub(step);
+        let steps_left = (pictures * steps).saturating_sub(steps_done);
         let progress = Progress {
             stage: self.stage,
             fraction: self.fraction,
@@ -239,18 +230,12 @@ impl<'a> JobWatcher<'a> {
             step,
             steps,
             steps_per_sec: self.pace.steps_per_sec(),
-            remaining_secs: self.pace.secs_for(calls_left, pictures_left),
+            remaining_secs: self.pace.secs_for(steps_left, pictures_left),
         };
         self.send(Event::Progress {
             job: self.job.id,
             progress,
         });
-    }
-
-    fn batches_after(&self, picture: usize) -> usize {
-        let size = self.plan.batch_size.max(1);
-        let batches = self.plan.seeds.len().div_ceil(size);
-        batches.saturating_sub(picture / size + 1)
     }
 
     fn save_latents(&self, file: &Path, drawn: &Drawn) -> Result<()> {

@@ -286,9 +286,16 @@ pub struct Progress {
     pub steps: usize,
     /// Steps a second, measured over the last steps; `None` until a slow one is done, or two.
     pub steps_per_sec: Option<f64>,
-    /// Until the whole job is done, estimated; at step 0 by the last drawing of its kind. `None` where
-    /// nothing tells.
+    /// Until the whole job is done, estimated; where nothing is measured yet, by the last drawing of its kind.
+    /// `None` where nothing tells.
     pub remaining_secs: Option<f64>,
+}
+
+impl Progress {
+    /// Whether an earlier drawing tells how long it takes. Of enlarging alone, without steps, its own begin does.
+    pub fn is_told_by_another(&self) -> bool {
+        self.steps > 0 && self.steps_per_sec.is_none()
+    }
 }
 
 /// A picture the engine made.

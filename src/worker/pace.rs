@@ -26,8 +26,9 @@ pub(super) struct Pace {
     pixels: f64,
     /// The last drawing.
     before: Option<Took>,
-    steps: VecDeque<Duration>,
-    /// Pictures that are drawn together.
+    /// Each with the pictures that were drawn together.
+    steps: VecDeque<(Duration, usize)>,
+    /// Pictures that are drawn together now.
     batch: usize,
     last: Option<Instant>,
     finishing: Option<Instant>,
@@ -66,7 +67,7 @@ impl Pace {
         if self.steps.len() == SPEED_STEPS {
             self.steps.pop_front();
         }
-        self.steps.push_back(took);
+        self.steps.push_back((took, self.batch));
     }
 
     /// A picture's steps are done, and it is decoded now.
@@ -79,24 +80,27 @@ impl Pace {
         self.finish = self.finishing.take().map(|begun| begun.elapsed());
     }
 
-    /// As measured in this drawing; `None` until a slow step is done, or two.
+    /// A step's seconds for one picture, as measured in this drawing; `None` until a slow step is done, or two.
     fn measured(&self) -> Option<f64> {
-        let total: Duration = self.steps.iter().sum();
+        let total: Duration = self.steps.iter().map(|(took, _)| took).sum();
         let is_enough = self.steps.len() >= 2 || total >= SLOW_STEP;
-        is_enough.then(|| total.as_secs_f64() / self.steps.len() as f64)
+        let pictures: usize = self.steps.iter().map(|(_, batch)| batch).sum();
+        is_enough.then(|| total.as_secs_f64() / pictures as f64)
     }
 
-    /// As [`Self::measured`].
+    /// Of all pictures that are drawn together now; as [`Self::measured`].
     pub fn steps_per_sec(&self) -> Option<f64> {
-        self.measured().filter(|secs| *secs > 0.0).map(f64::recip)
+        let step = self.measured().map(|secs| secs * self.batch as f64);
+        step.filter(|secs| *secs > 0.0).map(f64::recip)
     }
 
-    /// Until `steps` more are done and `pictures` finished; `None` where nothing tells.
+    /// Until `steps` more are done, counted for each picture by itself, and `pictures` finished; `None` where
+    /// nothing tells.
     pub fn secs_for(&self, steps: usize, pictures: usize) -> Option<f64> {
         let drawing = match steps {
             0 => 0.0,
             steps => {
-                let before = |took: Took| took.step_secs * self.pixels * self.batch as f64;
+                let before = |took: Took| took.step_secs * self.pixels;
                 let step = self.measured().or_else(|| self.before.map(before));
                 step? * steps as f64
             }
@@ -113,7 +117,7 @@ impl Pace {
 
     /// For the next drawing.
     pub fn took(&self) -> Option<Took> {
-        let step_secs = self.measured()? / (self.pixels * self.batch as f64);
+        let step_secs = self.measured()? / self.pixels;
         let finish_secs = self.finish?.as_secs_f64() / self.pixels;
         let is_told = step_secs.is_finite() && finish_secs.is_finite();
         is_told.then_some(Took {
@@ -155,13 +159,29 @@ mod tests {
         last.finish = Some(secs(3));
         let took = last.took();
         let mut next = Pace::new(200, 100, took);
-        // Twice the pixels, half as many pictures at once; then 6 s for each picture.
+        // Twice the pixels: 4 s for a picture's step; then 6 s for each picture.
         let left = next.secs_for(10, 2).unwrap();
         assert!((left - (40.0 + 12.0)).abs() < 1e-9, "{left}");
         assert_eq!(next.steps_per_sec(), None, "nothing is measured yet");
         next.stepped(secs(2));
         let left = next.secs_for(9, 1).unwrap();
         assert!((left - (18.0 + 6.0)).abs() < 1e-9, "{left}");
+    }
+
+    #[test]
+    fn a_step_of_more_pictures_at_once_counts_for_each_of_them() {
+        let mut pace = Pace::new(10, 10, None);
+        pace.begin(4);
+        pace.stepped(secs(8));
+        pace.stepped(secs(8));
+        assert_eq!(pace.steps_per_sec(), Some(0.125));
+        // The fifth picture is drawn alone.
+        pace.begin(1);
+        assert_eq!(pace.steps_per_sec(), Some(0.5));
+        assert_eq!(pace.secs_for(3, 1), Some(6.0));
+        pace.stepped(secs(2));
+        pace.finish = Some(secs(1));
+        assert_eq!(pace.took().unwrap().step_secs, 0.02);
     }
 
     #[test]

@@ -94,7 +94,6 @@ pub fn progress_text(progress: &Progress) -> String {
         Stage::Enlarging => "Enlarging…".to_owned(),
         Stage::Saving => "Saving…".to_owned(),
     };
-    let is_first = progress.stage == Stage::Drawing && progress.step == 0;
     let mut parts = vec![stage];
     if let Some(speed) = progress
         .steps_per_sec
@@ -107,14 +106,14 @@ pub fn progress_text(progress: &Progress) -> String {
         });
     }
     if let Some(left) = progress.remaining_secs {
-        // Before the first step it is the last picture that tells.
-        let about = if is_first { "about " } else { "" };
+        let is_guess = progress.is_told_by_another();
+        let about = if is_guess { "about " } else { "" };
         parts.push(format!("{about}{} left", duration_text(left)));
     }
     parts.join(" · ")
 }
 
-/// Nothing is done yet, and nothing is known of how long it takes.
+/// Nothing is done yet: only an earlier drawing may tell how long it takes.
 fn first_step(steps: usize) -> String {
     match steps {
         1 => "The one step…".to_owned(),
@@ -209,8 +208,10 @@ fn trouble_ui(ui: &mut Ui, text: String, failure: &Failure, state: &State, actio
             actions.push(Action::Remedy(remedy));
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-            ui.add(egui::Label::new(text).wrap())
-                .on_hover_text(&failure.details);
+            let label = ui.add(egui::Label::new(text).wrap());
+            if !failure.details.is_empty() {
+                label.on_hover_text(&failure.details);
+            }
         });
     });
 }
@@ -326,6 +327,14 @@ mod tests {
             progress_text(&known),
             "First of 20 steps… · about 4 min 50 s left"
         );
+        let reading = Progress {
+            stage: Stage::ReadingPrompt,
+            ..known
+        };
+        assert_eq!(
+            progress_text(&reading),
+            "Reading the prompt… · about 4 min 50 s left"
+        );
         let enlarging = Progress {
             stage: Stage::Enlarging,
             fraction: 0.25,
@@ -335,6 +344,11 @@ mod tests {
             ..progress
         };
         assert_eq!(progress_text(&enlarging), "Enlarging… 25 %");
+        let told = Progress {
+            remaining_secs: Some(4.0),
+            ..enlarging
+        };
+        assert_eq!(progress_text(&told), "Enlarging… 25 % · 4 s left");
         assert_eq!(duration_text(7500.0), "2 h 5 min");
     }
 }
