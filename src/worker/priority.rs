@@ -8,7 +8,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Usual,
-    /// On Linux; elsewhere as usual. Alone, it draws as fast.
+    /// On Linux; elsewhere as usual. Alone, it draws as fast; beside any busy program it waits for that too.
     BelowWindow,
 }
 
