@@ -84,6 +84,9 @@ while [ "$round" -le "$rounds" ]; do
             for _ in 1 2 3; do
                 note easel "$work" peer "$part"
                 note diffusers "$work" theirs "$part" weights/starter 20
+                if [ -n "${EASEL_OPENVINO:-}" ] && [ "$work" = picture ]; then
+                    note openvino "$work" theirs picture weights/starter 20 openvino
+                fi
             done
             ;;
         attention | smooth)

@@ -2,7 +2,7 @@
 
 `mean` of the result shows that both did the same work; `peak_mb` is the process's largest memory.
 
-    python diffusers_peer.py picture STARTER STEPS    seconds a 64 x 64 picture, guidance, f32
+    python diffusers_peer.py picture STARTER STEPS [openvino]          seconds a 64 x 64 picture, guidance, f32
     python diffusers_peer.py unet SD15_UNET SIDE [compile|openvino]    seconds one UNet call for both
                                                       halves of guidance at SIDE x SIDE pixels, f32
     python diffusers_peer.py unet_xl SDXL_UNET        the same of SDXL's at 1024 x 1024
@@ -47,11 +47,14 @@ def pipeline(folder):
     return pipe
 
 
-def picture(folder, steps):
+def picture(folder, steps, way="eager"):
     import torch
 
     pipe = pipeline(folder)
     size = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    if way == "openvino":
+        with torch.no_grad():
+            draw_in_openvino(pipe)
 
     def work():
         generator = torch.Generator("cpu").manual_seed(1)
@@ -60,6 +63,19 @@ def picture(folder, steps):
 
     value = work()
     report(seconds=timed(work, 9), mean=float((value * 255).round().mean()))
+
+
+def draw_in_openvino(pipe):
+    """UNet and VAE's decoder converted; the text is read twice a picture, by torch."""
+    import torch
+
+    side, clip = pipe.unet.config.sample_size, pipe.text_encoder.config
+    states = pattern(2, clip.max_position_embeddings, clip.hidden_size)
+    unet = in_openvino(pipe.unet, (pattern(2, 4, side, side), torch.tensor(500.0), states))
+    pipe.unet.forward = lambda x, t, encoder_hidden_states, **_: (unet(x, t.float(), encoder_hidden_states),)
+
+    decode = in_openvino(decoder(pipe.vae), (pattern(1, 4, side, side),))
+    pipe.vae.decode = lambda latents, **_: (decode(latents),)
 
 
 def pattern(*shape):
@@ -95,20 +111,26 @@ def unet_xl(folder):
     network(Told().eval(), "eager", (pattern(2, 4, 128, 128), pattern(2, 77, 2048), pattern(2, 1280), numbers))
 
 
-def vae(folder, side, way="eager"):
+def decoder(vae):
+    """The VAE as a network from latents to a picture."""
     import torch
-    from diffusers import AutoencoderKL
 
     class Decode(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.vae = AutoencoderKL.from_pretrained(folder)
+            self.vae = vae
 
         def forward(self, latents):
             return self.vae.decode(latents, return_dict=False)[0]
 
+    return Decode().eval()
+
+
+def vae(folder, side, way="eager"):
+    from diffusers import AutoencoderKL
+
     side = int(side) // 8
-    network(Decode().eval(), way, (pattern(1, 4, side, side),))
+    network(decoder(AutoencoderKL.from_pretrained(folder)), way, (pattern(1, 4, side, side),))
 
 
 def network(model, way, inputs):
