@@ -14,6 +14,7 @@ pub enum Stored<'a> {
 }
 
 impl Stored<'_> {
+    /// How many numbers, whatever bytes each takes.
     pub fn len(&self) -> usize {
         match self {
             Self::F32(values) => values.len(),

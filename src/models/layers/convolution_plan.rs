@@ -16,7 +16,7 @@ use super::weights::Budget;
 const LANES: f64 = 16.0;
 /// The share of the processor's peak that the direct convolution reaches.
 const DIRECT_SHARE: f64 = 0.8;
-/// What it costs to get a pair of channels' weights from memory.
+/// Cycles to get the nine weights of a pair of channels, in f32, from memory.
 const DIRECT_WEIGHTS: f64 = 10.0;
 /// Winograd's must be this much cheaper: it rounds a little more.
 const WORTH_IT: f64 = 0.9;
